@@ -1,0 +1,1 @@
+"""What an image can be trusted for: quality checks, calibration, fusion, simulation."""
