@@ -1,0 +1,1 @@
+"""Value objects with a frame, distance fields, booleans, slicing, sampling. No files, no medicine."""
