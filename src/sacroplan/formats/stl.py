@@ -1,0 +1,93 @@
+"""STL surfaces: binary out, binary and ASCII in, always LPS millimetres."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sacroplan.banner import BANNER_SHORT
+from sacroplan.errors import FormatError
+from sacroplan.formats.atomic import write_bytes
+from sacroplan.formats.images import read_file
+from sacroplan.geometry.frames import DEFAULT_FRAME
+from sacroplan.geometry.surface import Surface
+
+_RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_HEADER_BYTES = 80
+
+
+def stl_bytes(surface: Surface, name: str) -> bytes:
+    """The bytes :func:`write_stl` writes."""
+    text = f"SPACE=LPS UNIT=mm {BANNER_SHORT} {name}"
+    # Non-ASCII names would make the header longer than its characters.
+    header = text.encode("ascii", "replace")[:_HEADER_BYTES].ljust(_HEADER_BYTES, b" ")
+    records = np.zeros(len(surface.faces), dtype=_RECORD)
+    records["normal"] = surface.face_normals
+    records["corners"] = surface.triangles
+    return header + len(records).to_bytes(4, "little") + records.tobytes()
+
+
+def write_stl(surface: Surface, path: str | os.PathLike[str], name: str) -> None:
+    """Write ``surface`` as binary STL (float32, LPS mm) with ``name`` in the header.
+
+    Same surface, same bytes. Raises :class:`FormatError` for an empty surface or a failed write.
+    """
+    if not len(surface.faces):
+        raise FormatError(f"{path}: the surface of {name!r} has no triangle to write.")
+    write_bytes(path, stl_bytes(surface, name))
+
+
+def read_stl(path: str | os.PathLike[str], frame: str = DEFAULT_FRAME) -> Surface:
+    """Read binary or ASCII STL; equal corners are merged, collapsed triangles dropped.
+
+    A header with ``SPACE=RAS`` (3D Slicer) is turned into LPS; without a header entry the file is
+    taken as LPS millimetres.
+    """
+    file = Path(path)
+    raw = read_file(file)
+    header = raw[:_HEADER_BYTES]
+    count = int.from_bytes(raw[80:84], "little") if len(raw) >= 84 else -1
+    corners: npt.NDArray[np.float32]
+    if count >= 0 and len(raw) == 84 + 50 * count:
+        corners = np.frombuffer(raw, _RECORD, count, 84)["corners"].reshape(-1, 3)
+    elif raw.lstrip()[:5].lower() == b"solid" and b"facet" in raw[:100_000].lower():
+        corners = _ascii_corners(raw, file)
+        header = raw.lstrip().split(b"\n", 1)[0]
+    elif count > 0 and len(raw) < 84 + 50 * count:
+        raise FormatError(f"{file} is cut short: {len(raw)} bytes, {84 + 50 * count} are needed.")
+    else:
+        raise FormatError(f"{file} is not an STL file.")
+    if not len(corners):
+        raise FormatError(f"{file} holds no triangle.")
+    if not np.all(np.isfinite(corners)):
+        raise FormatError(f"{file} holds coordinates that are not finite numbers.")
+    points = np.ascontiguousarray(corners + np.float32(0.0))  # -0.0 and 0.0 are one vertex
+    if b"SPACE=RAS" in header.upper():
+        points = points * np.array([-1, -1, 1], dtype=np.float32) + np.float32(0.0)
+    keys = points.view([("", points.dtype)] * 3).ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    # Vertices keep the order in which the file first names them.
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    faces = rank[inverse].reshape(-1, 3)
+    proper = (
+        (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    )
+    return Surface(points[first[order]].astype(np.float64), faces[proper], frame)
+
+
+def _ascii_corners(raw: bytes, path: Path) -> npt.NDArray[np.float32]:
+    values = re.findall(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", raw, re.IGNORECASE)
+    try:
+        corners = np.array(values, dtype="S32").astype(np.float64).astype(np.float32)
+    except ValueError as error:
+        raise FormatError(f"{path} holds a vertex that is not a number.") from error
+    last_line = raw.rstrip().lower().split(b"\n")[-1].strip()
+    if len(corners) % 3 or not last_line.startswith(b"endsolid"):
+        raise FormatError(f"{path} is cut short: {len(corners)} corners, no endsolid.")
+    return corners.reshape(-1, 3)
