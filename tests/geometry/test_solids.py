@@ -101,7 +101,7 @@ def test_distance_field_of_a_sphere(turn):
     assert error.max() < 0.4 * 0.8
     again = contour(grid, field.values)
     assert again.is_closed
-    assert again.volume_mm3 == pytest.approx(ball.volume_mm3, rel=2e-3)
+    assert again.volume_mm3 == pytest.approx(ball.volume_mm3, rel=5e-3)
     assert np.abs(np.linalg.norm(again.vertices - [3, 4, 5], axis=1) - 10).max() < 0.03
     normal = field.gradient_at(again.vertices)
     radial = (again.vertices - [3, 4, 5]) / 10.0
