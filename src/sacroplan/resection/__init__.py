@@ -1,0 +1,1 @@
+"""Tumour, osteotomies, kerf, specimen and margins."""

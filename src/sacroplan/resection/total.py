@@ -1,0 +1,192 @@
+"""Total sacrectomy: L5-S1 disc plane and one osteotomy per ilium lateral to the sacroiliac joint.
+
+HANDBOOK RES-TOT; paper A: L5-S1 disc excised, both L5 roots kept, bilateral iliac osteotomies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sacroplan import evidence
+from sacroplan.errors import PlanError
+from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
+from sacroplan.geometry.primitives import box
+from sacroplan.geometry.slicing import CrossSection, plane_axes
+from sacroplan.geometry.surface import Surface
+from sacroplan.resection.cuts import Cut, osteotomy
+
+SEARCH_SPACING_MM = 1.5
+"""Bone is sampled this finely while planes are compared; areas are then good to about 2 %."""
+
+SEARCH_STEP_DEG = 2.5
+"""Step of the two plane angles; the cost is flat to within 1 % over such a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class SacroiliacJoint:
+    """Where ilium and sacrum face each other: points (n, 3) on the ilium, LPS mm."""
+
+    side: str
+    points: FloatArray
+
+    @property
+    def centre(self) -> FloatArray:
+        """(3,) mean of the joint's points."""
+        return np.asarray(self.points.mean(axis=0))
+
+
+def sacroiliac_joint(side: str, hip: Surface, sacrum: Surface) -> SacroiliacJoint:
+    """Points of the hip's surface that face the sacrum across the joint space.
+
+    A point belongs to the joint when the sacrum is nearer than SP-RES-02 and lies on its outer side.
+    Raises :class:`PlanError` when there is no such surface.
+    """
+    import igl
+
+    same_frame(hip, sacrum)
+    reach = evidence.value("SP-RES-02", "joint_space")
+    low, high = sacrum.bounds
+    near = np.all((hip.vertices > low - reach) & (hip.vertices < high + reach), axis=1)
+    candidates = hip.vertices[near]
+    if len(candidates) == 0:
+        raise PlanError(f"The {side} hip bone nowhere comes near the sacrum: there is no SI joint.")
+    d2, _, closest = igl.point_mesh_squared_distance(candidates, sacrum.vertices, sacrum.faces)
+    gap = closest - candidates
+    facing = np.einsum("ij,ij->i", gap, hip.vertex_normals[near]) > 0.5 * np.sqrt(d2)
+    chosen = (d2 < reach**2) & facing
+    if np.count_nonzero(chosen) < 50:
+        raise PlanError(
+            f"The {side} sacroiliac joint was not found: only {np.count_nonzero(chosen)} points of "
+            f"the hip bone lie within {reach:g} mm of the sacrum. Check the bone labels."
+        )
+    return SacroiliacJoint(side, _largest_patch(hip, np.flatnonzero(near)[chosen]))
+
+
+def _largest_patch(hip: Surface, members: npt.NDArray[np.intp]) -> FloatArray:
+    """Vertices of the largest edge-connected patch among ``members``."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    index = np.full(len(hip.vertices), -1)
+    index[members] = np.arange(len(members))
+    f = index[hip.faces]
+    edges = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
+    edges = edges[(edges >= 0).all(axis=1)]
+    n = len(members)
+    graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (n, n))
+    _, label = connected_components(graph, directed=False)
+    biggest = np.argmax(np.bincount(label))
+    return np.asarray(hip.vertices[members[label == biggest]])
+
+
+def disc_plane(l5_inferior: AxisFrame, s1_superior: AxisFrame, outline: CrossSection) -> Cut:
+    """L5-S1 disc cut: halfway between the two endplates, normal caudal towards the specimen."""
+    point = 0.5 * (l5_inferior.origin + s1_superior.origin)
+    normal = -unit(l5_inferior.axes[:, 1] + s1_superior.axes[:, 1])
+    return Cut("l5_s1", "disc", "", Plane(point, normal, outline.frame), 0.0, outline)
+
+
+def disc_outline(l5: Surface, l5_inferior: AxisFrame, s1_superior: AxisFrame) -> CrossSection:
+    """Footprint of the disc: L5's body just above its inferior endplate, moved to the mid-disc."""
+    from sacroplan.geometry.slicing import section
+
+    point = 0.5 * (l5_inferior.origin + s1_superior.origin)
+    normal = -unit(l5_inferior.axes[:, 1] + s1_superior.axes[:, 1])
+    above = Plane(l5_inferior.origin + evidence.value("SP-RES-05") * l5_inferior.axes[:, 1], normal)
+    body = section(l5, Plane(above.point, normal, l5.frame))
+    home = body.to_plane(l5_inferior.origin[None])[0]
+    loops = [p for p in body.loops if len(p) > 2]
+    if not loops:
+        raise PlanError("L5's body could not be sectioned above its inferior endplate.")
+    nearest = min(loops, key=lambda p: float(np.linalg.norm(p.mean(axis=0) - home)))
+    lift = float((body.origin - point) @ normal)
+    return CrossSection(body.origin - lift * normal, body.axes, (nearest,), body.frame)
+
+
+def iliac_plane(
+    joint: SacroiliacJoint,
+    hip: Surface,
+    axes: AxisFrame,
+    notch: FloatArray,
+    kerf_mm: float,
+    tumour: Surface | None,
+    margin_mm: float,
+) -> Plane:
+    """Osteotomy plane just lateral to the joint, from the iliac crest to the greater sciatic notch.
+
+    Among planes that keep SP-RES-01 to every joint point and ``margin_mm`` to the tumour, the one
+    that loses least bone, each square centimetre of cut face counting as SP-RES-03 of bone, within
+    the turns of SP-RES-04 from the sagittal plane. The normal points to the midline.
+
+    Parameters
+    ----------
+    axes : pelvic frame (x anterior, y cranial, z right). notch : (3,) apex of the sciatic notch.
+    """
+    medial = -1.0 if joint.side == "right" else 1.0
+    local = axes.to_local(_samples(hip, axes))
+    above_notch = local[:, 1] > float(axes.to_local(notch)[1]) - SEARCH_SPACING_MM
+    bone = local[above_notch]
+    barrier = [(axes.to_local(joint.points), evidence.value("SP-RES-01"))]
+    if tumour is not None:
+        barrier.append((axes.to_local(tumour.vertices), margin_mm))
+    yaw_low, yaw_high = evidence.span("SP-RES-04", "yaw")
+    tilt_low, tilt_high = evidence.span("SP-RES-04", "tilt")
+    per_area = evidence.value("SP-RES-03")
+    best: tuple[float, FloatArray, float] | None = None
+    for yaw in np.arange(yaw_low, yaw_high + 1e-9, SEARCH_STEP_DEG):
+        for tilt in np.arange(tilt_low, tilt_high + 1e-9, SEARCH_STEP_DEG):
+            a, b = np.radians(yaw), np.radians(tilt)
+            # Yaw turns the normal from medial towards posterior, tilt from medial towards cranial.
+            normal = unit([-np.sin(a) * np.cos(b), np.sin(b), medial * np.cos(a) * np.cos(b)])
+            offset = min(float((p @ normal).min()) - c for p, c in barrier) - 0.5 * kerf_mm
+            d = bone @ normal - offset
+            lost = float(np.count_nonzero(d > 0)) * SEARCH_SPACING_MM**3
+            slab = np.abs(d) < SEARCH_SPACING_MM
+            area = float(np.count_nonzero(slab)) * SEARCH_SPACING_MM**3 / (2 * SEARCH_SPACING_MM)
+            cost = lost + per_area * area
+            if best is None or cost < best[0] - 1e-6:
+                best = (cost, normal, offset)
+    assert best is not None
+    _, normal, offset = best
+    through = axes.to_local(joint.centre)
+    through = through + (offset - through @ normal) * normal
+    return Plane(axes.to_world(through), axes.axes @ normal, hip.frame)
+
+
+def _samples(hip: Surface, axes: AxisFrame) -> FloatArray:
+    """Points inside the bone on a regular grid along the pelvic axes (so results turn with them)."""
+    from sacroplan.geometry.fields import inside_mask
+    from sacroplan.geometry.volume import VolumeGeometry
+
+    # The grid starts at the pelvic origin: only then does it move with the patient.
+    local = axes.to_local(hip.vertices)
+    low = np.floor(local.min(axis=0) / SEARCH_SPACING_MM) - 1
+    high = np.ceil(local.max(axis=0) / SEARCH_SPACING_MM) + 1
+    shape = (high - low + 1).astype(int)
+    grid = VolumeGeometry(
+        (int(shape[0]), int(shape[1]), int(shape[2])),
+        np.full(3, SEARCH_SPACING_MM),
+        axes.to_world(low * SEARCH_SPACING_MM),
+        axes.axes,
+        hip.frame,
+    )
+    return grid.to_world(np.argwhere(inside_mask(hip, grid)))
+
+
+def iliac_cut(
+    side: str, hip: Surface, plane: Plane, kerf_mm: float, axes: AxisFrame, notch: FloatArray
+) -> Cut:
+    """The finite cut of one ilium in ``plane``: only loops above the sciatic notch are sawn."""
+    low, high = axes.to_local(hip.vertices).min(axis=0), axes.to_local(hip.vertices).max(axis=0)
+    low = low - 10.0
+    low[1] = float(axes.to_local(notch)[1]) + 2.0
+    region = box(AxisFrame("region", axes.origin, axes.axes, hip.frame), low, high + 10.0)
+    return osteotomy(f"iliac_{side}", f"hip_{side}", hip, plane, kerf_mm, region)
+
+
+def centre_axes(plane: Plane, axes: AxisFrame) -> FloatArray:
+    """(3, 3) in-plane basis with v cranial, for drawings of a cut face."""
+    return plane_axes(plane, axes.axes[:, 1])
