@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from sacroplan.errors import PlanError
-from sacroplan.geometry.booleans import bodies, difference
+from sacroplan.geometry.booleans import bodies, difference, overlap_mm3
 from sacroplan.geometry.frames import FloatArray, Plane, same_frame
 from sacroplan.geometry.primitives import prism
 from sacroplan.geometry.slicing import CrossSection, section
@@ -101,7 +101,7 @@ def saw(bone: Surface, cut: Cut, specimen_point: FloatArray) -> SawnBone:
     return SawnBone(
         _together(specimen_pieces),
         _together(remnant_pieces),
-        bone.volume_mm3 - sum(p.volume_mm3 for p in pieces),
+        overlap_mm3(bone, blade),
     )
 
 

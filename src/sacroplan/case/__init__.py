@@ -1,0 +1,1 @@
+"""The case folder: case.toml, stages with a content-hash cache, provenance."""

@@ -1,0 +1,252 @@
+"""``case.toml``: what people decide. Every key is known; a wrong one is named with its line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sacroplan.errors import CaseError
+
+Vector = tuple[float, float, float]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class InputTable(_Table):
+    """Files, relative to the case folder unless absolute."""
+
+    ct: str
+    series: str | None = None
+    labels: str | None = None
+    labels_scheme: Literal["auto", "own", "totalsegmentator"] = "auto"
+
+
+class PatientTable(_Table):
+    """What the plan must know about the patient; no identity belongs here."""
+
+    body_mass_kg: Annotated[float, Field(gt=20, lt=300)] = 70.0
+
+
+class EllipsoidTable(_Table):
+    """One ellipsoid of tumour, LPS mm."""
+
+    centre_mm: Vector
+    radii_mm: Vector
+
+
+class TumourTable(_Table):
+    """Tumour from a mask file, a shape, or a label called ``tumour``."""
+
+    mask: str | None = None
+    ellipsoids: tuple[EllipsoidTable, ...] = ()
+
+
+class CutTable(_Table):
+    """The user's own plane for one cut; the normal points to the specimen."""
+
+    point_mm: Vector
+    normal: Vector
+
+
+class ResectionTable(_Table):
+    """The osteotomies."""
+
+    type: Literal["total"] = "total"
+    kerf_mm: Annotated[float, Field(ge=0.3, le=3.0)] | None = None
+    margin_mm: Annotated[float, Field(ge=0.0, le=40.0)] | None = None
+    cuts: dict[Literal["l5_s1", "iliac_left", "iliac_right"], CutTable] = Field(
+        default_factory=dict
+    )
+
+
+class FixationTable(_Table):
+    """Screws and rods."""
+
+    rod_diameter_mm: Annotated[float, Field(ge=4.5, le=7.0)] | None = None
+
+
+class ImplantTable(_Table):
+    """The two-wing implant; None means the evidence row's default."""
+
+    porous_thickness_mm: Annotated[float, Field(ge=1.0, le=5.0)] | None = None
+    pore_um: Annotated[float, Field(ge=200, le=1500)] | None = None
+    porosity_percent: Annotated[float, Field(ge=30, le=90)] | None = None
+
+
+class GuidesTable(_Table):
+    """The cutting guides."""
+
+    blade_mm: Annotated[float, Field(ge=0.4, le=2.0)] | None = None
+
+
+class MechanicsTable(_Table):
+    """The finite-element model."""
+
+    bone_element_mm: Annotated[float, Field(ge=2.0, le=10.0)] | None = None
+    metal_element_mm: Annotated[float, Field(ge=0.8, le=6.0)] | None = None
+
+
+class CaseTable(_Table):
+    """The case itself."""
+
+    id: str
+    schema_version: Literal[1] = 1
+
+    @field_validator("id")
+    @classmethod
+    def _short_plain(cls, value: str) -> str:
+        allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+        if not value or len(value) > 24 or set(value) - allowed:
+            raise ValueError(
+                "a case id has 1 to 24 letters, digits, '-' or '_' (it is engraved on the guides)"
+            )
+        return value
+
+
+class CaseConfig(_Table):
+    """The whole of ``case.toml``."""
+
+    case: CaseTable
+    input: InputTable
+    patient: PatientTable = PatientTable()
+    tumour: TumourTable = TumourTable()
+    resection: ResectionTable = ResectionTable()
+    landmarks: dict[str, Vector] = Field(default_factory=dict)
+    fixation: FixationTable = FixationTable()
+    implant: ImplantTable = ImplantTable()
+    guides: GuidesTable = GuidesTable()
+    mechanics: MechanicsTable = MechanicsTable()
+
+
+def _line_of(text: str, path: tuple[str | int, ...]) -> int | None:
+    """Line (from 1) on which the last named key of ``path`` stands, by walking the tables."""
+    names = [str(p) for p in path if not isinstance(p, int)]
+    if not names:
+        return None
+    here: list[str] = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.split("#", 1)[0].strip()
+        if line.startswith("["):
+            here = [p.strip().strip("\"'") for p in line.strip("[]").split(".")]
+            if here == names:
+                return number
+        elif "=" in line:
+            key = [p.strip().strip("\"'") for p in line.split("=", 1)[0].split(".")]
+            full = here + key
+            if full == names[: len(full)] and len(full) >= min(len(names), len(here) + 1):
+                return number
+    return None
+
+
+def parse_config(text: str, origin: str) -> CaseConfig:
+    """Validate the text of a case.toml; raises :class:`CaseError` naming key and line."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CaseError(f"{origin} is not valid TOML: {error}.") from error
+    try:
+        return CaseConfig.model_validate(table)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        location = tuple(first["loc"])
+        line = _line_of(text, location)
+        where = ".".join(str(p) for p in location)
+        at = f"{origin}, line {line}" if line else origin
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(location[:-1])
+            message = f"{at}: the key {where!r} is not known."
+            if known:
+                from difflib import get_close_matches
+
+                close = get_close_matches(str(location[-1]), known, 1)
+                message += f" Did you mean {close[0]!r}?" if close else f" Known: {known}."
+            raise CaseError(message) from error
+        if first["type"] == "missing":
+            raise CaseError(f"{at}: the key {where!r} is missing.") from error
+        raise CaseError(f"{at}: {where} = {first.get('input')!r}: {first['msg']}.") from error
+
+
+def _known_keys(path: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = CaseConfig
+    for part in path:
+        info = model.model_fields.get(str(part))
+        kind = info.annotation if info is not None else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return sorted(model.model_fields)
+
+
+def read_config(case: Path) -> CaseConfig:
+    """Read ``case.toml`` of a case folder."""
+    path = case / "case.toml"
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise CaseError(
+            f"{case} is not a case folder: it has no case.toml. Make one with "
+            f"'sacroplan new {case} --ct PATH'."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaseError(f"{path} cannot be read: {error}.") from error
+    return parse_config(text, str(path))
+
+
+TEMPLATE = """\
+# A sacroplan case. Lengths in mm, LPS (x to the patient's left, y posterior, z superior).
+# Research software. Not a medical device.
+
+[case]
+id = "{id}"
+
+[input]
+ct = "{ct}"
+{labels}
+[patient]
+body_mass_kg = 70          # scales loads given in body weight
+
+[tumour]
+{tumour}
+[resection]
+type = "total"             # L5-S1 disc and one osteotomy per ilium
+# kerf_mm = 1.25           # bone the blade removes [GDE-05]
+# margin_mm = 10           # wanted planned margin in bone [MAR-3]
+# [resection.cuts.iliac_left]   # your own plane; the normal points to the specimen
+# point_mm = [60.0, 30.0, -20.0]
+# normal = [-1.0, 0.0, 0.0]
+
+# [landmarks]              # your own landmarks replace the automatic ones
+# PSIS_L = [40.0, 80.0, 10.0]
+
+# [fixation]
+# rod_diameter_mm = 6.0
+"""
+
+
+def new_config(case_id: str, ct: str, labels: str | None, tumour: str | None) -> str:
+    """Text of a fresh case.toml, checked."""
+
+    def quoted(path: str) -> str:
+        return path.replace("\\", "/").replace('"', '\\"')
+
+    text = TEMPLATE.format(
+        id=case_id,
+        ct=quoted(ct),
+        labels=(
+            f'labels = "{quoted(labels)}"\n'
+            if labels
+            else '# labels = "bones.seg.nrrd"   # own or TotalSegmentator labels replace the automatic bones\n'
+        ),
+        tumour=(
+            f'mask = "{quoted(tumour)}"\n'
+            if tumour
+            else "# mask = \"tumour.nii.gz\"    # or a label called 'tumour', or [[tumour.ellipsoids]]\n"
+        ),
+    )
+    parse_config(text, "case.toml")
+    return text

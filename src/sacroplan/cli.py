@@ -1,0 +1,327 @@
+"""The command line: thin, no clinical logic."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sacroplan import __version__
+from sacroplan.banner import BANNER
+from sacroplan.errors import CaseError, SacroplanError
+
+if TYPE_CHECKING:
+    from sacroplan.case.runner import Listener, RunReport, State
+    from sacroplan.case.stage import Stage, StageRecord
+
+logging.getLogger("sacroplan").addHandler(logging.NullHandler())
+
+app = typer.Typer(
+    name="sacroplan",
+    help=(
+        "From a pelvic CT to a reviewed plan of sacral tumour resection and reconstruction.\n\n"
+        "Try it: [bold]sacroplan demo[/bold] plans a synthetic patient into ./sacroplan-demo.\n\n"
+        "Your own: [bold]sacroplan new mycase --ct PATH[/bold], then "
+        "[bold]sacroplan run mycase[/bold], then open mycase/dossier/report.html.\n\n" + BANNER
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"sacroplan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put the case.")] = Path("sacroplan-demo"),
+    json_output: Json = False,
+) -> None:
+    """Plan the built-in synthetic patient, from DICOM to dossier.
+
+    Example: sacroplan demo /tmp/demo, then open /tmp/demo/dossier/report.html
+    """
+    from sacroplan.case.demo import make_demo
+
+    _announce(json_output)
+    with _bar("synthetic patient", json_output) as progress:
+        make_demo(folder, progress)
+    _run(folder, None, json_output)
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="Case folder to create; must not exist yet.")],
+    ct: Annotated[Path, typer.Option(help="CT: a DICOM folder, or a NIfTI, NRRD or MHA file.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Bone labels on the CT's grid: own ids or TotalSegmentator v2 'total'."),
+    ] = None,
+    tumour: Annotated[Path | None, typer.Option(help="Tumour mask on the CT's grid.")] = None,
+    case_id: Annotated[
+        str | None, typer.Option("--id", help="Case id, engraved on guides; never a patient name.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Create a case folder with a commented case.toml.
+
+    Example: sacroplan new case7 --ct /data/ct_series --tumour tumour.nii.gz
+    """
+    from sacroplan.case.create import create_case
+
+    path = create_case(folder, ct, labels, tumour, case_id)
+    if json_output:
+        typer.echo(json.dumps({"case": str(folder), "config": str(path)}))
+    else:
+        typer.echo(f"Created {path}. Next: sacroplan run {folder}")
+
+
+@app.command()
+def run(
+    folder: Annotated[Path, typer.Argument(help="Case folder.")],
+    to: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Bring a case up to date: unchanged stages are skipped, a killed run resumes.
+
+    Example: sacroplan run case7 --to resection
+    """
+    _announce(json_output)
+    _run(folder, to, json_output)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="Case folder.")], json_output: Json = False
+) -> None:
+    """Show which stages are done, stale or missing.
+
+    Example: sacroplan status case7
+    """
+    from sacroplan.case.runner import status as state_of
+    from sacroplan.report.stages import STAGES
+
+    rows = state_of(folder, STAGES)
+    if json_output:
+        table = [
+            {
+                "stage": s.name,
+                "title": s.title,
+                "state": state,
+                "seconds": None if r is None else r.seconds,
+                "doubts": 0 if r is None else len(r.doubts),
+            }
+            for s, state, r in rows
+        ]
+        typer.echo(json.dumps({"case": str(folder), "stages": table}, indent=2))
+        return
+    for stage, state, record in rows:
+        seconds = "" if record is None else f"{record.seconds:7.1f} s"
+        typer.echo(f"{state:8s} {stage.name:12s} {seconds:>10s}  {stage.title}")
+
+
+@app.command("check-ct")
+def check_ct(
+    path: Annotated[Path, typer.Argument(help="DICOM folder or NIfTI, NRRD, MHA file.")],
+    series: Annotated[str | None, typer.Option(help="Series UID when there are several.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Say whether a CT is good enough for guides and implants, and why.
+
+    Example: sacroplan check-ct /data/ct_series
+    """
+    from sacroplan.case.intake import read_and_check
+
+    with _bar("reading", json_output) as progress:
+        image, quality = read_and_check(path, series, progress)
+    if json_output:
+        table = {
+            "path": str(path),
+            "geometry": image.volume.geometry.describe(),
+            "metrics": {k: m.to_json() for k, m in sorted(quality.metrics().items())},
+            "doubts": [
+                {"code": d.code, "message": d.message, "rows": list(d.rows)}
+                for d in (*image.doubts, *quality.doubts)
+            ],
+        }
+        typer.echo(json.dumps(table, indent=2))
+        return
+    typer.echo(image.volume.geometry.describe())
+    for metric in quality.metrics().values():
+        mark = {True: "ok", False: "outside", None: ""}[metric.within]
+        typer.echo(f"  {metric.label}: {_short(metric.value)} {_unit(metric.unit)} {mark}".rstrip())
+    for doubt in (*image.doubts, *quality.doubts):
+        typer.echo(f"! {doubt.message}")
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _unit(unit: str) -> str:
+    return "" if unit in ("1", "text") else unit
+
+
+def _announce(json_output: bool) -> None:
+    if not json_output:
+        typer.echo(BANNER, err=True)
+
+
+def _run(folder: Path, to: str | None, json_output: bool) -> None:
+    from sacroplan.case.limits import violations
+    from sacroplan.case.runner import run as run_case
+    from sacroplan.report.stages import STAGES
+
+    with _listener(STAGES, json_output) as listener:
+        report = run_case(folder, STAGES, to, listener)
+    broken = violations(report.metrics)
+    if json_output:
+        typer.echo(json.dumps(_summary(report, broken), indent=2))
+    else:
+        _tell(report, broken)
+    if broken:
+        raise typer.Exit(3)
+
+
+def _summary(report: RunReport, broken: list[str]) -> dict[str, Any]:
+    return {
+        "case": report.case_id,
+        "folder": str(report.folder),
+        "stages": [
+            {"stage": r.name, "state": s, "seconds": r.seconds}
+            for r, s in zip(report.records, report.states, strict=True)
+        ],
+        "metrics": report.metrics,
+        "doubts": report.doubts,
+        "violations": broken,
+    }
+
+
+def _tell(report: RunReport, broken: list[str]) -> None:
+    for doubt in report.doubts:
+        typer.echo(f"! {doubt['message']}")
+    for line in broken:
+        typer.echo(f"LIMIT: {line}")
+    page = report.folder / "dossier" / "report.html"
+    if report.records and report.records[-1].name == "dossier" and page.is_file():
+        typer.echo(f"Open {page}")
+
+
+class _bar:
+    """A progress bar on standard error when a person watches, silence otherwise."""
+
+    def __init__(self, title: str, quiet: bool) -> None:
+        self.title = title
+        self.quiet = quiet or not sys.stderr.isatty()
+
+    def __enter__(self) -> Callable[[float, str], None]:
+        if self.quiet:
+            return lambda _fraction, _message: None
+        self.progress = _rich_progress()
+        task = self.progress.add_task(self.title, total=1.0, detail="")
+        self.progress.start()
+        return lambda fraction, message: self.progress.update(
+            task, completed=fraction, detail=message
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if not self.quiet:
+            self.progress.stop()
+
+
+def _rich_progress() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description:24s}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=Console(stderr=True),
+    )
+
+
+class _listener:
+    """Draws stages: one bar for the whole run, weighted by how long stages usually take."""
+
+    def __init__(self, stages: tuple[Stage, ...], quiet: bool) -> None:
+        self.quiet = quiet
+        self.watched = not quiet and sys.stderr.isatty()
+        self.total = sum(s.seconds for s in stages)
+        self.done = 0.0
+
+    def __enter__(self) -> Listener:
+        if self.watched:
+            self.progress = _rich_progress()
+            self.task = self.progress.add_task("plan", total=self.total, detail="")
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.watched:
+            self.progress.stop()
+
+    def stage_started(self, stage: Stage) -> None:
+        if not self.quiet and not self.watched:
+            typer.echo(f"{stage.name}: {stage.title} ...", err=True)
+
+    def stage_progress(self, stage: Stage, fraction: float, message: str) -> None:
+        if self.watched:
+            self.progress.update(
+                self.task,
+                completed=self.done + fraction * stage.seconds,
+                description=stage.title,
+                detail=message,
+            )
+
+    def stage_finished(self, stage: Stage, record: StageRecord, state: State) -> None:
+        self.done += stage.seconds
+        if self.watched:
+            self.progress.update(self.task, completed=self.done)
+        elif not self.quiet:
+            took = f"{record.seconds:.1f} s" if state == "done" else "unchanged"
+            typer.echo(f"{stage.name}: {took}", err=True)
+
+
+def main() -> None:
+    """Entry point: bad input ends with one sentence and exit code 2, a broken limit with 3."""
+    try:
+        app(standalone_mode=True)
+    except SacroplanError as error:
+        typer.echo(f"sacroplan: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        # A folder that cannot be read or written is the user's to mend, not a defect of ours.
+        typer.echo(f"sacroplan: {CaseError(str(error))}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
