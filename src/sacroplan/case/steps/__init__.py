@@ -1,0 +1,1 @@
+"""One module per stage: reads earlier results, calls a room, hands on its result and files."""

@@ -1,0 +1,88 @@
+"""Bones as labels and as surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacroplan.case.config import CaseConfig
+from sacroplan.case.stage import Context, Stage, StageOutput
+from sacroplan.case.steps.intake import Intake
+from sacroplan.errors import AnatomyError
+from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.volume import LabelMap
+from sacroplan.metrics import Metric, Metrics
+from sacroplan.progress import part
+
+REQUIRED = ("sacrum", "hip_left", "hip_right", "L5", "L4")
+OPTIONAL = ("L3", "femur_left", "femur_right")
+
+
+@dataclass(frozen=True, eq=False)
+class BoneModel:
+    """Labels on the CT's grid and a closed surface per bone."""
+
+    labels: LabelMap
+    surfaces: Mapping[str, Surface]
+    source: str
+
+
+def run(context: Context) -> StageOutput:
+    """Labels from a file where one is named, automatically otherwise; then surfaces."""
+    from sacroplan.anatomy.bones import segment
+    from sacroplan.anatomy.surfaces import bone_surface
+    from sacroplan.formats.labels import read_labels
+    from sacroplan.formats.segnrrd import write_segnrrd
+
+    intake: Intake = context.result("intake")
+    table = context.config.input
+    doubts = ()
+    if table.labels is not None:
+        path = context.input_path(table.labels)
+        labels = read_labels(path, intake.volume.geometry, table.labels_scheme)
+        source = f"label file {path.name}"
+        context.progress(0.3, "labels read")
+    else:
+        bones = segment(intake.volume, part(context.progress, 0.0, 0.7))
+        labels, doubts, source = bones.labels, bones.doubts, "automatic segmentation"
+    missing = [name for name in REQUIRED if not labels.has(name)]
+    if missing:
+        raise AnatomyError(
+            f"The {source} has no {', '.join(missing)}; planning a sacrectomy needs "
+            f"{', '.join(REQUIRED)}. Give a label map that holds them with [input] labels."
+        )
+    names = [n for n in (*REQUIRED, *OPTIONAL) if labels.has(n)]
+    surfaces = {}
+    for n, name in enumerate(names):
+        context.progress(0.7 + 0.3 * n / len(names), f"surface of {name}")
+        surfaces[name] = bone_surface(intake.volume, labels, name)
+    metrics: Metrics = {
+        "anatomy.bones.source": Metric(source, "text", "Where the bone labels come from")
+    }
+    for name, surface in surfaces.items():
+        metrics[f"anatomy.bones.{name}.volume_cm3"] = Metric(
+            surface.volume_mm3 / 1000.0, "cm3", f"Volume of {name.replace('_', ' ')}"
+        )
+    return StageOutput(
+        BoneModel(labels, surfaces, source),
+        metrics,
+        doubts,
+        {"bones.seg.nrrd": lambda path: write_segnrrd(labels, path)},
+    )
+
+
+def _parameters(config: CaseConfig) -> Any:
+    return {"labels": config.input.labels is not None, "scheme": config.input.labels_scheme}
+
+
+def _inputs(context: Context) -> list[Path]:
+    labels = context.config.input.labels
+    return [] if labels is None else [context.input_path(labels)]
+
+
+STAGE = Stage(
+    "bones", "Bones from the CT", ("intake",), ("anatomy", "formats"), _parameters, _inputs, run,
+    60.0,
+)  # fmt: skip
