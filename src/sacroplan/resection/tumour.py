@@ -45,7 +45,7 @@ class Tumour:
 
 
 def tumour_from_mask(
-    geometry: VolumeGeometry, mask: npt.NDArray[Any], source: str, smoothing_mm: float = 1.0
+    geometry: VolumeGeometry, mask: npt.NDArray[Any], source: str, smoothing_mm: float = 0.7
 ) -> Tumour:
     """Smooth closed surface around a voxel mask (shape i, j, k).
 
