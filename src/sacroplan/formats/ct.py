@@ -105,6 +105,8 @@ def read_ct(
 def _canonical(geometry: VolumeGeometry, data: npt.NDArray[Any]) -> tuple[Volume, list[int]]:
     """Canonical volume, and for every canonical axis the file axis it came from."""
     volume = Volume(geometry, data).canonical()
+    # File order is often Fortran order; everything downstream scans arrays in C order.
+    volume = Volume(volume.geometry, np.ascontiguousarray(volume.data))
     cosines = np.abs(volume.geometry.direction.T @ geometry.direction)
     return volume, [int(np.argmax(row)) for row in cosines]
 

@@ -127,6 +127,7 @@ _NIFTI_TYPES = {
     1024: "i8", 1280: "u8",
 }  # fmt: skip
 _NIFTI_UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_QUATERNION_NOISE = 1.3e-7
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -182,7 +183,9 @@ def _nifti_header(raw: bytes, path: Path) -> _NiftiHeader:
 def _qform(h: _NiftiHeader) -> FloatArray:
     """(3, 4) index to RAS by the quaternion method (NIfTI-1 standard, method 2)."""
     b, c, d = h.quatern[:3]
-    a = np.sqrt(max(0.0, 1.0 - b * b - c * c - d * d))
+    # Below twice the float32 rounding of b, c, d the rest is noise: a half turn.
+    rest = 1.0 - b * b - c * c - d * d
+    a = np.sqrt(rest) if rest > _QUATERNION_NOISE else 0.0
     norm = np.sqrt(a * a + b * b + c * c + d * d)
     a, b, c, d = a / norm, b / norm, c / norm, d / norm
     rotation = np.array(

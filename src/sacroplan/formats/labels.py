@@ -70,7 +70,7 @@ def _fit(
             f"{path} does not lie on the CT's grid: it has {g.describe()}, the CT has "
             f"{reference.describe()}; export the labels in the geometry of the CT."
         )
-    return volume.data
+    return np.ascontiguousarray(volume.data)
 
 
 def _whole(raw: RawImage, path: Path) -> npt.NDArray[Any]:

@@ -139,7 +139,8 @@ def read_segnrrd(path: str | os.PathLike[str]) -> LabelMap:
     values = [int(raw.header.get(f"Segment{n}_LabelValue", "1")) for n in _numbers(raw)]
     if len(set(values)) < len(values):
         values = list(range(1, len(values) + 1))
-    data = np.zeros(raw.geometry.shape, dtype=np.uint8 if max(values) < 256 else np.int16)
+    dtype = np.uint8 if max(values) < 256 else np.int16
+    data = np.zeros(raw.geometry.shape, dtype=dtype)
     for value, mask in zip(values, found.values(), strict=True):
         data[mask] = value
     names = dict(zip(values, found, strict=True))

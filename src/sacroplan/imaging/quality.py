@@ -363,10 +363,7 @@ def _where(volume: Volume, point: FloatArray) -> str:
 
 
 def _check_faces(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> tuple[str, ...]:
-    """Bone on a face of the image: connected area above HU-01 on the outermost voxel layer.
-
-    A patch counts by its opened area, so that a table edge or skin fold a voxel wide does not.
-    """
+    """Bone on a face of the image: largest connected area above HU-01 on the outermost layer."""
     from scipy import ndimage
 
     threshold = evidence.value("HU-01", "threshold")
