@@ -240,12 +240,12 @@ def new_config(case_id: str, ct: str, labels: str | None, tumour: str | None) ->
         labels=(
             f'labels = "{quoted(labels)}"\n'
             if labels
-            else '# labels = "bones.seg.nrrd"   # own or TotalSegmentator labels replace the automatic bones\n'
+            else '# labels = "bones.seg.nrrd"   # own or TotalSegmentator labels\n'
         ),
         tumour=(
             f'mask = "{quoted(tumour)}"\n'
             if tumour
-            else "# mask = \"tumour.nii.gz\"    # or a label called 'tumour', or [[tumour.ellipsoids]]\n"
+            else '# mask = "tumour.nii.gz"   # or [[tumour.ellipsoids]], or a label "tumour"\n'
         ),
     )
     parse_config(text, "case.toml")

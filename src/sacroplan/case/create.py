@@ -24,7 +24,8 @@ def create_case(
         if path is not None and not path.exists():
             raise CaseError(f"The {what} {path} does not exist.")
     _check_inputs(ct, labels, tumour)
-    name = case_id or re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-")[:24] or "case"
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-")[:24]
+    name = case_id or plain or "case"
 
     def named(path: Path | None) -> str | None:
         return None if path is None else _relative(path, folder)
@@ -37,7 +38,7 @@ def create_case(
         (part / "case.toml").write_text(text, "utf-8")
         if folder.exists():
             folder.rmdir()
-        os.replace(part, folder)
+        part.replace(folder)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise CaseError(f"{folder} could not be created ({error.strerror}).") from error

@@ -16,8 +16,8 @@ def make_demo(folder: Path, progress: Progress = silent) -> None:
     """Create the demo case in ``folder``, or leave an existing demo case as it is.
 
     Writes ``input/ct`` (DICOM series), ``input/tumour.nii.gz`` (the surgeon's tumour outline, here
-    the phantom's own), ``input/truth`` (labels and landmarks, for comparison; the plan does not read
-    them) and ``case.toml``.
+    the phantom's own), ``input/truth`` (labels and landmarks, for comparison; the plan does not
+    read them) and ``case.toml``.
     """
     from sacroplan.formats.dicom_out import write_ct_series
     from sacroplan.formats.labels import write_labels_nifti

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +31,14 @@ State = Literal["done", "skipped", "stale", "missing"]
 class Listener(Protocol):
     """Told what happens while a case runs."""
 
-    def stage_started(self, stage: Stage) -> None: ...
+    def stage_started(self, stage: Stage) -> None:
+        """Before a stage runs."""
 
-    def stage_progress(self, stage: Stage, fraction: float, message: str) -> None: ...
+    def stage_progress(self, stage: Stage, fraction: float, message: str) -> None:
+        """While it runs, with a fraction in [0, 1]."""
 
-    def stage_finished(self, stage: Stage, record: StageRecord, state: State) -> None: ...
+    def stage_finished(self, stage: Stage, record: StageRecord, state: State) -> None:
+        """After it ran or was skipped."""
 
 
 class Quiet:
@@ -129,7 +131,9 @@ def _reporter(told: Listener, stage: Stage) -> Callable[[float, str], None]:
     return report
 
 
-def status(folder: Path, stages: tuple[Stage, ...]) -> list[tuple[Stage, State, StageRecord | None]]:
+def status(
+    folder: Path, stages: tuple[Stage, ...]
+) -> list[tuple[Stage, State, StageRecord | None]]:
     """Which stages are done, stale (something above them changed) or missing; runs nothing."""
     context = _context(folder)
     digests: dict[str, str] = {}
@@ -157,7 +161,7 @@ def _write_if_changed(path: Path, table: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, "utf-8")
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise CaseError(f"{path} could not be written ({error.strerror}).") from error
@@ -166,9 +170,8 @@ def _write_if_changed(path: Path, table: Any) -> None:
 def _write_summaries(report: RunReport) -> None:
     metrics = {"case": report.case_id, "metrics": report.metrics, "doubts": report.doubts}
     _write_if_changed(report.folder / "work" / "metrics.json", metrics)
-    _write_if_changed(
-        report.folder / "provenance.json", {"case": report.case_id, "stages": provenance(report.records)}
-    )
+    table = {"case": report.case_id, "stages": provenance(report.records)}
+    _write_if_changed(report.folder / "provenance.json", table)
 
 
 def provenance(records: Iterable[StageRecord]) -> list[dict[str, Any]]:

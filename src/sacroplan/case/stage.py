@@ -30,8 +30,8 @@ class StageOutput:
     Attributes
     ----------
     result : value objects for later stages (kept by :mod:`sacroplan.case.store`).
-    metrics, doubts : for the dossier. files : name to its writer, which is called with a path. Names
-    that start with ``dossier/`` go to the case's dossier, the others to ``work/<stage>/``.
+    metrics, doubts : for the dossier. files : name to its writer, which is called with a path.
+    Names that start with ``dossier/`` go to the case's dossier, the others to ``work/<stage>/``.
     """
 
     result: Any
@@ -165,8 +165,10 @@ def read_record(case: Path, name: str) -> StageRecord | None:
         return None
 
 
-def key_of(stage: Stage, context: Context, upstream: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Content hash over inputs, parameters, code version and upstream results; and input digests."""
+def key_of(
+    stage: Stage, context: Context, upstream: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Hash over inputs, parameters, code version and upstream results; and input digests."""
     inputs = {os.path.relpath(p, context.folder): hash_path(p) for p in stage.inputs(context)}
     text = json.dumps(
         {
@@ -188,7 +190,7 @@ def file_path(case: Path, stage: str, name: str) -> Path:
 
 
 def check_untouched(case: Path, record: StageRecord) -> bool:
-    """True when every file of the stage is as it was written; raises when one was edited by hand."""
+    """True when every file is as it was written; raises when one was edited by hand."""
     for name, digest in record.files.items():
         path = file_path(case, record.name, name)
         if not path.is_file():
@@ -201,10 +203,8 @@ def check_untouched(case: Path, record: StageRecord) -> bool:
     return True
 
 
-def execute(
-    stage: Stage, context: Context, key: str, inputs: Mapping[str, str]
-) -> StageRecord:
-    """Run a stage and put its folder in place in one step, so that a kill leaves the old or the new."""
+def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str]) -> StageRecord:
+    """Run a stage and put its folder in place in one step: a kill leaves the old or the new."""
     folder = stage_folder(context.folder, stage.name)
     fresh = folder.with_name(f".{stage.name}.part")
     started = time.perf_counter()
@@ -247,9 +247,9 @@ def execute(
             if name.startswith("dossier/"):
                 home = context.folder / name
                 home.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(fresh / name, home)
+                (fresh / name).replace(home)
         shutil.rmtree(fresh / "dossier", ignore_errors=True)
-        os.replace(fresh, folder)
+        fresh.replace(folder)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise CaseError(

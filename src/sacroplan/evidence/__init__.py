@@ -124,7 +124,12 @@ def _row(entry: dict[str, Any], origin: str) -> Row:
         for name, q in entry.get("quantities", {}).items()
     }
     return Row(
-        entry["id"], entry["title"], entry["source"], entry["flag"], entry.get("note", ""), quantities
+        entry["id"],
+        entry["title"],
+        entry["source"],
+        entry["flag"],
+        entry.get("note", ""),
+        quantities,
     )
 
 

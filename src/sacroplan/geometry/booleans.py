@@ -76,9 +76,7 @@ def union(*surfaces: Surface, names: tuple[str, ...] | None = None) -> Surface:
     return _checked(_combine("union", surfaces, names), "union", names, surfaces[0].frame)
 
 
-def difference(
-    body: Surface, *cutters: Surface, names: tuple[str, ...] | None = None
-) -> Surface:
+def difference(body: Surface, *cutters: Surface, names: tuple[str, ...] | None = None) -> Surface:
     """``body`` minus all ``cutters``; raises when nothing is left."""
     solid = _combine("difference", (body, *cutters), names)
     return _checked(solid, "difference", names, body.frame)

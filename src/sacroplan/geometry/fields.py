@@ -81,7 +81,8 @@ def distance_field(
     """Signed distance of a closed surface on an isotropic grid (any orientation).
 
     Exact to rounding within ``exact_mm`` of the surface (default :data:`BAND_VOXELS` voxels; cost
-    grows with its cube), within 0.4 voxel beyond. Raises :class:`GeometryError` on an open surface or an anisotropic grid.
+    grows with its cube), within 0.4 voxel beyond. Raises :class:`GeometryError` on an open surface
+    or an anisotropic grid.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -129,7 +130,7 @@ def contour(
 
     field = np.pad(np.asarray(values, dtype=np.float32), 1, constant_values=np.float32(np.inf))
     far = np.float32(4.0 * float(geometry.spacing_mm.max()))
-    field = np.clip(np.nan_to_num(field - np.float32(level), posinf=far), -far, far)
+    field = np.clip(field - np.float32(level), -far, far)
     # Values of exactly zero give zero-area triangles; move them off by less than a nanometre.
     field[field == 0.0] = np.float32(1e-6)
     image = vtkImageData()
@@ -149,8 +150,10 @@ def contour(
     faces = vtk_to_numpy(out.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
     surface = Surface(geometry.to_world(index), faces, geometry.frame)
     # Outward means towards larger values; a left-handed grid turns the winding round.
-    return surface if surface.volume_mm3 > 0 else Surface(
-        surface.vertices, faces[:, ::-1], geometry.frame
+    return (
+        surface
+        if surface.volume_mm3 > 0
+        else Surface(surface.vertices, faces[:, ::-1], geometry.frame)
     )
 
 

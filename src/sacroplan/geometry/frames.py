@@ -25,7 +25,8 @@ class HasFrame(Protocol):
     """Anything that lives in a named coordinate frame."""
 
     @property
-    def frame(self) -> str: ...
+    def frame(self) -> str:
+        """Name of the coordinate frame."""
 
 
 def same_frame(*things: HasFrame) -> str:

@@ -51,12 +51,15 @@ class CrossSection:
             x, y = loop[:, 0], loop[:, 1]
             cross = x * np.roll(y, -1) - np.roll(x, -1) * y
             total += 0.5 * float(cross.sum())
-            moment += np.array(
-                [((x + np.roll(x, -1)) * cross).sum(), ((y + np.roll(y, -1)) * cross).sum()]
-            ) / 6.0
+            moment += (
+                np.array(
+                    [((x + np.roll(x, -1)) * cross).sum(), ((y + np.roll(y, -1)) * cross).sum()]
+                )
+                / 6.0
+            )
         if abs(total) < 1e-9:
             raise GeometryError("The plane does not cut the solid: there is no section.")
-        return self.to_world((moment / total)[None])[0]
+        return np.asarray(self.to_world((moment / total)[None])[0])
 
     def to_world(self, uv: FloatArray) -> FloatArray:
         """Plane coordinates (n, 2) to LPS (n, 3)."""

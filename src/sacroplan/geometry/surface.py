@@ -39,14 +39,14 @@ class Surface:
     def area_vectors(self) -> FloatArray:
         """(m, 3) face normals with the length of the face's area (mm2)."""
         t = self.triangles
-        return 0.5 * np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0])
+        return np.asarray(0.5 * np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0]))
 
     @property
     def face_normals(self) -> FloatArray:
         """(m, 3) unit normals; zero for degenerate faces."""
         a = self.area_vectors
         length = np.linalg.norm(a, axis=1, keepdims=True)
-        return np.divide(a, length, out=np.zeros_like(a), where=length > 0)
+        return np.asarray(np.divide(a, length, out=np.zeros_like(a), where=length > 0))
 
     @property
     def vertex_normals(self) -> FloatArray:
@@ -59,7 +59,7 @@ class Surface:
                     self.faces[:, corner], weights=a[:, axis], minlength=len(out)
                 )
         length = np.linalg.norm(out, axis=1, keepdims=True)
-        return np.divide(out, length, out=np.zeros_like(out), where=length > 0)
+        return np.asarray(np.divide(out, length, out=np.zeros_like(out), where=length > 0))
 
     @property
     def area_mm2(self) -> float:
@@ -99,7 +99,7 @@ class Surface:
 
     def body_count(self) -> int:
         """Number of pieces connected through shared vertices."""
-        return int(len(np.unique(self._components()))) if len(self.faces) else 0
+        return len(np.unique(self._components())) if len(self.faces) else 0
 
     def _components(self) -> npt.NDArray[np.int32]:
         """(m,) component number of every face."""

@@ -112,7 +112,8 @@ class VolumeGeometry:
         """The sub-grid ``[start, stop)`` in voxel indices."""
         a = np.asarray(start, dtype=int)
         b = np.asarray(stop, dtype=int)
-        return replace(self, shape=tuple(int(n) for n in b - a), origin=self.to_world(a))
+        n = b - a
+        return replace(self, shape=(int(n[0]), int(n[1]), int(n[2])), origin=self.to_world(a))
 
     def transformed(self, rigid: Rigid, frame: str | None = None) -> VolumeGeometry:
         """The grid moved by ``rigid`` (voxel data need not change)."""
@@ -141,7 +142,9 @@ def grid_around(
     low = np.floor((local.min(axis=0) - margin_mm) / spacing_mm) * spacing_mm
     high = local.max(axis=0) + margin_mm
     n = np.ceil((high - low) / spacing_mm).astype(int) + 1
-    return VolumeGeometry((int(n[0]), int(n[1]), int(n[2])), np.full(3, spacing_mm), d @ low, d, frame)
+    return VolumeGeometry(
+        (int(n[0]), int(n[1]), int(n[2])), np.full(3, spacing_mm), d @ low, d, frame
+    )
 
 
 def _canonical_axes(direction: FloatArray) -> tuple[list[int], list[bool]]:
@@ -239,7 +242,9 @@ class LabelMap:
         for key, value in self.names.items():
             if value == name:
                 return key
-        raise GeometryError(f"No label is called {name!r}; there are {sorted(self.names.values())}.")
+        raise GeometryError(
+            f"No label is called {name!r}; there are {sorted(self.names.values())}."
+        )
 
     def has(self, name: str) -> bool:
         """Whether ``name`` is known *and* occupies at least one voxel."""

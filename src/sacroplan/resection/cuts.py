@@ -91,7 +91,8 @@ def saw(bone: Surface, cut: Cut, specimen_point: FloatArray) -> SawnBone:
     chosen = int(np.argmin(near))
     specimen = pieces[chosen]
     # Crumbs that the saw leaves on its way belong to the side of the plane they lie on.
-    remnant_pieces, specimen_pieces = [], [specimen]
+    remnant_pieces: list[Surface] = []
+    specimen_pieces = [specimen]
     for n, piece in enumerate(pieces):
         if n == chosen:
             continue
@@ -157,5 +158,3 @@ def osteotomy(
                 kept.append(loop)
         whole = CrossSection(whole.origin, whole.axes, tuple(kept), whole.frame)
     return Cut(name, "osteotomy", bone_name, plane, kerf_mm, whole)
-
-

@@ -10,7 +10,7 @@ from typing import Any
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.intake import Intake
-from sacroplan.errors import AnatomyError
+from sacroplan.errors import AnatomyError, Doubt
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap
 from sacroplan.metrics import Metric, Metrics
@@ -38,7 +38,7 @@ def run(context: Context) -> StageOutput:
 
     intake: Intake = context.result("intake")
     table = context.config.input
-    doubts = ()
+    doubts: tuple[Doubt, ...] = ()
     if table.labels is not None:
         path = context.input_path(table.labels)
         labels = read_labels(path, intake.volume.geometry, table.labels_scheme)

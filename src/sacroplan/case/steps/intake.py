@@ -28,13 +28,9 @@ class Intake:
 def run(context: Context) -> StageOutput:
     """Read the CT named in case.toml."""
     table = context.config.input
-    image, quality = read_and_check(
-        context.input_path(table.ct), table.series, context.progress
-    )
+    image, quality = read_and_check(context.input_path(table.ct), table.series, context.progress)
     doubts = (*image.doubts, *quality.doubts)
-    return StageOutput(
-        Intake(image.volume, image.info, quality, doubts), quality.metrics(), doubts
-    )
+    return StageOutput(Intake(image.volume, image.info, quality, doubts), quality.metrics(), doubts)
 
 
 def _parameters(config: CaseConfig) -> Any:

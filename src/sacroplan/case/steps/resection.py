@@ -62,7 +62,7 @@ def run(context: Context) -> StageOutput:
     context.progress(0.0, "tumour")
     tumour = find_tumour(context)
     frame = bones.labels.frame
-    own = {
+    own: dict[str, Plane] = {
         name: Plane(np.asarray(c.point_mm), np.asarray(c.normal), frame)
         for name, c in sorted(table.cuts.items())
     }
