@@ -7,10 +7,10 @@ switching other parts off never leaves their shadows behind). Print files are ne
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -236,8 +236,10 @@ def _spatial_order(q: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
     return np.argsort(code, kind="stable")
 
 
-def pack(parts: Sequence[ScenePart], meshes: dict[str, DisplayMesh]) -> tuple[str, bytes]:
-    """Header (JSON) and zlib-packed body of the scene as the viewer script reads them.
+def pack(
+    parts: Sequence[ScenePart], meshes: Mapping[str, DisplayMesh]
+) -> tuple[list[dict[str, Any]], bytes]:
+    """Headers of the parts and zlib-packed body of the scene as the viewer script reads them.
 
     Positions are 16-bit steps of the part's bounding box (0.005 mm for a pelvis), normals two bytes,
     open sky one byte, faces three differences each. Byte planes first, then zlib.
@@ -287,4 +289,4 @@ def pack(parts: Sequence[ScenePart], meshes: dict[str, DisplayMesh]) -> tuple[st
                 ],
             }
         )
-    return json.dumps(header, separators=(",", ":")), zlib.compress(b"".join(body), 9)
+    return header, zlib.compress(b"".join(body), 9)
