@@ -64,9 +64,13 @@ def test_missing_folder_and_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_an_error_inside_the_stream_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), atomic.replaced_file(tmp_path / "a") as stream:
-        stream.write(b"half")
-        raise ZeroDivisionError
+    def half() -> None:
+        with atomic.replaced_file(tmp_path / "a") as stream:
+            stream.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert not list(tmp_path.iterdir())
 
 
@@ -78,9 +82,14 @@ def test_folder_replaces_folder_whole(tmp_path: Path) -> None:
         (folder / "two").write_text("2")
         assert [p.name for p in target.iterdir()] == ["one"], "old folder gone too early"
     assert [p.name for p in target.iterdir()] == ["two"]
-    with pytest.raises(ZeroDivisionError), atomic.replaced_folder(target) as folder:
-        (folder / "three").write_text("3")
-        raise ZeroDivisionError
+
+    def half() -> None:
+        with atomic.replaced_folder(target) as folder:
+            (folder / "three").write_text("3")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert [p.name for p in target.iterdir()] == ["two"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

