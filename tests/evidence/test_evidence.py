@@ -57,8 +57,9 @@ def test_every_shipped_row_loads_and_is_cited():
     assert len(rows) > 20
     for row in rows.values():
         assert row.source.strip()
-        if row.id.startswith("SP-"):
-            assert row.flag == "P", f"{row.id} is this project's own default and must say so"
+        if row.id.startswith("SP-") and row.flag != "P":
+            # Facts of the HANDBOOK's running text have no id there; they name their section.
+            assert "HANDBOOK" in row.source + row.note, f"{row.id} is neither a default nor located"
 
 
 def test_every_row_id_named_in_code_exists():
@@ -85,5 +86,5 @@ def test_shipped_rows_keep_the_handbook_flag(shared):
     ids = set(re.findall(r"^\|\s*\*{0,2}([A-Z0-9]+-[A-Z0-9]+[a-z]?)\*{0,2}", text, re.M))
     ours = {i for i in evidence.rows() if not i.startswith("SP-")}
     # Rows that gather several HANDBOOK lines under one id of our own are listed here.
-    gathered = {"ROOT-TOT"}
+    gathered = {"ROOT-TOT", "LMK-PS"}
     assert sorted(ours - ids - gathered) == []
