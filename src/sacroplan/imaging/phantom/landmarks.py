@@ -1,0 +1,172 @@
+"""Truth landmarks: points of the reference pose, brought to the patient and set on its surfaces."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sacroplan.geometry.frames import FloatArray
+from sacroplan.geometry.volume import VolumeGeometry
+from sacroplan.imaging.phantom import reference
+from sacroplan.imaging.phantom.fields import Bone, foramen, overlap
+from sacroplan.imaging.phantom.pose import BoneMap, Pose, endplate
+
+SEARCH_MM = 9.0
+"""An extremal landmark is looked for within this distance of its expected place."""
+
+# Directions in the pelvis: lateral, posterior, superior. None: the nearest surface point.
+_EXTREMES: dict[str, tuple[float, float, float] | None] = {
+    "ASIS": (0.15, -1.0, 0.0),
+    "AIIS": (0.0, -1.0, 0.0),
+    "PSIS": (0.0, 1.0, 0.0),
+    "PIIS": (0.0, 0.8, -0.6),
+    "GSN": None,
+    "ISP": (-0.5, 0.87, 0.0),
+    "PT": (0.25, -0.97, 0.0),
+}
+
+
+def sample(bone: Bone, geometry: VolumeGeometry, points: FloatArray) -> FloatArray:
+    """Field of ``bone`` (mm) at world points (n, 3), trilinear; far outside its box."""
+    from scipy.ndimage import map_coordinates
+
+    index = geometry.to_index(points) - np.asarray(bone.start)
+    return np.asarray(
+        map_coordinates(bone.field, index.T, order=1, mode="nearest", output=np.float64)
+    )
+
+
+def on_surface(bone: Bone, geometry: VolumeGeometry, point: FloatArray) -> FloatArray:
+    """The surface point (3,) reached from ``point`` down the gradient."""
+    p = point.copy()
+    step = 0.5 * float(geometry.spacing_mm.min())
+    offsets = np.concatenate([np.eye(3), -np.eye(3)]) * step
+    for _ in range(40):
+        value = float(sample(bone, geometry, p[None])[0])
+        around = sample(bone, geometry, p + offsets)
+        gradient = (around[:3] - around[3:]) / (2.0 * step)
+        square = float(gradient @ gradient)
+        if abs(value) < 0.02 or square < 1e-6:
+            break
+        move = -value * gradient / square
+        p = p + move * min(1.0, 2.0 / max(float(np.linalg.norm(move)), 1e-9))
+    return p
+
+
+def extreme(
+    bone: Bone, geometry: VolumeGeometry, point: FloatArray, direction: FloatArray
+) -> FloatArray:
+    """The bone's farthest point along ``direction`` within ``SEARCH_MM`` of ``point``, on its surface."""
+    i, j, k = np.nonzero(bone.field < 0.0)
+    world = geometry.to_world(np.stack([i, j, k], 1) + np.asarray(bone.start))
+    close = world[np.linalg.norm(world - point, axis=1) < SEARCH_MM]
+    if not len(close):
+        return on_surface(bone, geometry, point)
+    return on_surface(bone, geometry, close[int(np.argmax(close @ direction))])
+
+
+def enclosure(bone: Bone, geometry: VolumeGeometry, point: FloatArray, axis: FloatArray) -> float:
+    """Share of 32 rays at right angles to ``axis`` that meet bone within 13 mm of ``point``."""
+    from sacroplan.geometry.frames import perpendicular, unit
+
+    n = unit(axis)
+    e1 = perpendicular(n)
+    e2 = np.cross(n, e1)
+    turn = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)
+    rays = np.cos(turn)[:, None] * e1 + np.sin(turn)[:, None] * e2
+    reach = np.arange(0.5, 13.0, 0.5)
+    points = point + rays[:, None] * reach[:, None]
+    values = sample(bone, geometry, points.reshape(-1, 3)).reshape(32, -1)
+    return float((values.min(axis=1) < 0.0).mean())
+
+
+def mouth(bone: Bone, geometry: VolumeGeometry, inner: FloatArray, outer: FloatArray) -> FloatArray:
+    """The outermost point (3,) from ``inner`` to ``outer`` that bone still surrounds."""
+    axis = outer - inner
+    best, most = inner, -1.0
+    for t in np.linspace(0.0, 1.0, 41):
+        p = inner + t * axis
+        share = enclosure(bone, geometry, p, axis)
+        free = float(sample(bone, geometry, p[None])[0]) > 0.8
+        if free and (share >= 0.9 or share > most):
+            best, most = p, min(share, 0.9)
+    return best
+
+
+def _isthmus(bone: Bone, geometry: VolumeGeometry, map_: BoneMap, start: FloatArray) -> FloatArray:
+    """Centre of the narrowest coronal section of a pedicle near reference point ``start``."""
+    from scipy import ndimage as ndi
+
+    ticks = np.arange(-13.0, 13.01, 0.5)
+    best, least = start, np.inf
+    centre = start.copy()
+    for y in np.arange(start[1] - 5.0, start[1] + 5.01, 0.5):
+        gx, gz = np.meshgrid(centre[0] + ticks, centre[2] + ticks, indexing="ij")
+        flat = np.stack([gx, np.full_like(gx, y), gz], -1).reshape(-1, 3)
+        inside = (sample(bone, geometry, map_.to_world(flat)) < 0.0).reshape(gx.shape)
+        pieces, count = ndi.label(inside)
+        if not count:
+            continue
+        sizes = np.bincount(pieces.ravel())[1:]
+        piece = pieces == int(np.argmax(sizes)) + 1
+        area = float(sizes.max())
+        if area < least:
+            least = area
+            best = np.array([gx[piece].mean(), y, gz[piece].mean()])
+    return best
+
+
+def find(geometry: VolumeGeometry, bones: dict[str, Bone], pose: Pose) -> dict[str, FloatArray]:
+    """All truth landmarks by name, (3,) LPS mm each."""
+    out: dict[str, FloatArray] = {}
+    plate = endplate(pose.sacrum)
+    for name in ("S1EP", "S1EP_ANT", "S1EP_POST"):
+        out[name] = plate[name]
+    bottom = reference.array("L5", "corners")[4:]
+    edges = pose.l5.to_world(np.array([[0.0, *bottom[:2]], [0.0, *bottom[2:]]]))
+    out["L5IEP"] = edges.mean(axis=0)
+    for side, map_ in (("L", pose.hip_left), ("R", pose.hip_right)):
+        bone = bones["hip_left" if side == "L" else "hip_right"]
+        for name, direction in _EXTREMES.items():
+            point = map_.to_world(reference.array("hip", name))
+            if direction is None:
+                out[f"{name}_{side}"] = on_surface(bone, geometry, point)
+            else:
+                d = np.array(direction) * np.array([map_.side, 1.0, 1.0])
+                out[f"{name}_{side}"] = extreme(bone, geometry, point, d)
+        out[f"HJC_{side}"] = map_.to_world(reference.array("hip", "HJC"))
+        out[f"SIJ_{side}"] = _joint_centre(geometry, bones["sacrum"], bone)
+        mirror = np.array([map_.side, 1.0, 1.0])
+        for level in reference.LEVELS:
+            f = foramen(level)
+            inner, ventral, dorsal = (
+                pose.sacrum.to_world(f[n] * mirror) for n in ("canal", "flare", "dorsal")
+            )
+            middle = pose.sacrum.to_world(f["ventral"] * mirror)
+            out[f"{level}AF_{side}"] = mouth(bones["sacrum"], geometry, middle, ventral)
+            out[f"{level}PF_{side}"] = mouth(bones["sacrum"], geometry, inner, dorsal)
+        for name, spine in (("L4", pose.l4), ("L5", pose.l5)):
+            start = reference.array(name, "PED") * mirror
+            out[f"{name}PED_{side}"] = spine.to_world(_isthmus(bones[name], geometry, spine, start))
+    out["PS"] = _symphysis(geometry, bones["hip_left"], bones["hip_right"])
+    return dict(sorted(out.items()))
+
+
+def _joint_centre(geometry: VolumeGeometry, sacrum: Bone, hip: Bone) -> FloatArray:
+    """Middle of the sacroiliac gap: the mid-surface point nearest to the mean of the narrow gap."""
+    return _middle(geometry, sacrum, hip, 1.6)
+
+
+def _symphysis(geometry: VolumeGeometry, left: Bone, right: Bone) -> FloatArray:
+    """Middle of the gap between the pubic bones."""
+    return _middle(geometry, left, right, 4.0)
+
+
+def _middle(geometry: VolumeGeometry, a: Bone, b: Bone, reach_mm: float) -> FloatArray:
+    pair = overlap(a, b)
+    if pair is None:
+        raise AssertionError("The boxes of neighbouring bones always overlap.")
+    fa, fb, start = pair
+    gap = (fa > 0) & (fb > 0) & (fa < reach_mm) & (fb < reach_mm)
+    points = geometry.to_world(np.argwhere(gap) + start)
+    mean = points.mean(axis=0)
+    return np.asarray(points[int(np.argmin(np.linalg.norm(points - mean, axis=1)))])
