@@ -1,0 +1,1 @@
+"""The sacral implant: two-wing body, porous interfaces, screw, rod and suture connections."""

@@ -1,0 +1,349 @@
+"""Screws, rod posts and suture holes: where they go and what they cut. Design frame throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sacroplan import evidence
+from sacroplan.errors import Doubt, PlanError
+from sacroplan.geometry.fields import DistanceField, distance_field
+from sacroplan.geometry.frames import AxisFrame, FloatArray, unit
+from sacroplan.geometry.primitives import box, cylinder, lathe
+from sacroplan.geometry.sampling import sample
+from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.volume import VolumeGeometry, grid_around
+from sacroplan.implant.model import (
+    ImplantParameters,
+    PlannedScrew,
+    RodPost,
+    Side,
+    SutureHole,
+    WingScrew,
+    WingSeat,
+)
+from sacroplan.implant.shape import Field, Rim, Wing
+
+TOOL_PATH_MM = 120.0
+"""Straight way that a driver needs behind a screw's head; the depth of a posterior wound."""
+
+SEARCH_GRID_MM = 1.5
+"""Sampling of the remnant for the screw search; the screw room re-checks the winners on the mesh."""
+
+
+def sign_of(side: Side) -> float:
+    """+1 on the right, where z of the pelvic frame is positive, -1 on the left."""
+    return 1.0 if side == "right" else -1.0
+
+
+def _to_plane(point: FloatArray, direction: FloatArray, wing: Wing) -> FloatArray:
+    slope = float(direction @ wing.plane.normal)
+    return np.asarray(point - direction * float(wing.plane.distance(point)) / slope)
+
+
+def given_screws(
+    planned: tuple[PlannedScrew, ...],
+    wings: Mapping[Side, Wing],
+    p: ImplantParameters,
+) -> tuple[tuple[WingScrew, ...], tuple[Doubt, ...]]:
+    """Planned iliac screws with their under-head point on the implant.
+
+    The head sits at the planned entry where that lies 5 to 25 mm before the bone, else the default wing
+    thickness before it. Raises :class:`PlanError` for a screw that runs along the cut face or away.
+    """
+    out, doubts = [], []
+    for name, entry, tip, diameter in planned:
+        a, b = np.asarray(entry, dtype=float), np.asarray(tip, dtype=float)
+        side: Side = "right" if b[2] > 0 else "left"
+        wing = wings[side]
+        d = unit(b - a)
+        if -float(d @ wing.plane.normal) < 0.17:
+            raise PlanError(
+                f"Screw {name!r} meets the {side} cut face at less than 10 degrees; "
+                "aim it into the ilium or leave it out."
+            )
+        bone = _to_plane(a, d, wing)
+        before = float((bone - a) @ d)
+        head = a if 5.0 <= before <= 25.0 else bone - p.wing_thickness_mm * d
+        hole = diameter + p.hole_clearance_mm
+        uv = wing.seat.to_plane(bone)
+        margin = -float(wing.field.at(uv[:1], uv[1:])[0])
+        if margin < 0.5 * hole + p.hole_wall_mm:
+            doubts.append(
+                Doubt(
+                    "implant",
+                    "implant.screw_off_seat",
+                    f"Screw {name} enters the bone {margin:.1f} mm inside the {side} seat's edge; "
+                    f"its hole needs {0.5 * hole + p.hole_wall_mm:.1f} mm.",
+                    ("AM-12",),
+                )
+            )
+        out.append(WingScrew(name, side, head, bone, b, float(diameter), hole, False))
+    return tuple(out), tuple(doubts)
+
+
+def propose_screws(
+    side: Side,
+    wing: Wing,
+    seat: WingSeat,
+    posts: tuple[RodPost, ...],
+    obstacles: list[DistanceField],
+    p: ImplantParameters,
+) -> tuple[tuple[WingScrew, ...], tuple[Doubt, ...]]:
+    """Simple iliac screw axes for one wing: long in bone, spread over the seat, open to the back.
+
+    Candidates start on a 3 mm raster of the seat; directions sweep from lateral to anterior. A candidate
+    counts as far as it keeps ``cortex`` bone around it and its driver clears bones and posts.
+    """
+    cortex = evidence.value("SP-IMP-05", "cortex")
+    spacing = evidence.value("SP-IMP-05", "spacing")
+    reach = np.cos(np.radians(evidence.value("SP-IMP-05", "reach")))
+    least = evidence.quantity("SP-IMP-05", "length").lower or 0.0
+    s = sign_of(side)
+    radius = 0.5 * p.screw_diameter_mm
+    hole = p.screw_diameter_mm + p.hole_clearance_mm
+
+    corners = np.concatenate(wing.seat.loops)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    centre = wing.seat.centroid_uv
+    steps = [3.0 * np.arange(-np.ceil((high[i] - low[i]) / 3), np.ceil((high[i] - low[i]) / 3) + 1)
+             for i in range(2)]
+    uv = np.stack(np.meshgrid(centre[0] + steps[0], centre[1] + steps[1], indexing="ij"), -1)
+    uv = uv.reshape(-1, 2)
+    margin = 0.5 * hole + p.hole_wall_mm
+    uv = uv[wing.field.at(uv[:, 0], uv[:, 1]) < -margin]
+    entries = wing.seat.to_world(uv)
+
+    azimuth = np.radians(np.arange(20.0, 76.0, 5.0))
+    tilt = np.radians(np.arange(-35.0, 21.0, 5.0))
+    az, el = (g.ravel() for g in np.meshgrid(azimuth, tilt, indexing="ij"))
+    d = np.stack([np.cos(az) * np.cos(el), np.sin(el), s * np.sin(az) * np.cos(el)], axis=1)
+    d = d[(d[:, 0] >= reach) & (-(d @ wing.plane.normal) >= 0.45)]
+
+    grid = grid_around(
+        np.concatenate([entries, entries + p.screw_length_mm * np.array([0.8, -0.4, 0.8 * s])])
+        if len(entries) else wing.seat.rim,
+        SEARCH_GRID_MM, 25.0,
+    )
+    bone = distance_field(Surface(seat.hip.vertices, seat.hip.faces), grid)
+    along = np.arange(2.0, p.screw_length_mm + 1.0, 2.0)
+    points = entries[:, None, None] + along[None, None, :, None] * d[None, :, None, :]
+    shape = points.shape[:3]
+    flat = points.reshape(-1, 3)
+    depth = -sample(grid, bone.values, flat, np.inf).reshape(shape)
+    # Near the entry the cut face is the nearest surface; the screw passes it by intent.
+    behind = -wing.plane.distance(flat).reshape(shape)
+    safe = (depth >= radius + cortex) | (depth >= behind - 0.5)
+    length = 2.0 * np.cumprod(safe, axis=2).sum(axis=2).astype(np.float64)
+
+    tool = 0.5 * p.tool_diameter_mm
+    back = np.arange(p.wing_thickness_mm, p.wing_thickness_mm + TOOL_PATH_MM, 5.0)
+    path = entries[:, None, None] - back[None, None, :, None] * d[None, :, None, :]
+    clear = np.full(path.shape[:3], np.inf)
+    for field in [bone, *obstacles]:
+        np.minimum(clear, field.at(path.reshape(-1, 3)).reshape(clear.shape), out=clear)
+    for post in posts:
+        foot = path - post.centre
+        h = np.clip(foot @ post.opening, -12.0, 10.0)
+        away = np.linalg.norm(foot - h[..., None] * post.opening, axis=-1)
+        np.minimum(clear, away - 0.5 * evidence.value("SP-IMP-06", "outer_diameter"), out=clear)
+    length[clear.min(axis=2) < tool] = 0.0
+
+    chosen: list[tuple[FloatArray, FloatArray, float]] = []
+    score = length.copy()
+    for _ in range(p.screws_per_side):
+        if not score.size or score.max() < least:
+            break
+        # Of equally long ones the most central in its direction: deterministic, not the first found.
+        best = np.argwhere(score >= score.max() - 4.0)
+        tie = [(-float(length[i, j]), float(np.abs(el[j % len(el)])), int(i), int(j)) for i, j in best]
+        if chosen:
+            tie = [
+                (-min(float(np.linalg.norm(entries[i] - c[0])) for c in chosen), *t[:2], i, j)
+                for t, (i, j) in zip(tie, best.tolist(), strict=True)
+            ]
+        *_, i, j = min(tie)
+        chosen.append((entries[i], d[j], float(length[i, j])))
+        for k in range(len(entries)):
+            if np.linalg.norm(entries[k] - entries[i]) < spacing:
+                score[k] = 0.0
+            else:
+                mid = entries[k] + 0.5 * np.minimum(length[k], length[i, j])[:, None] * d
+                other = entries[i] + 0.5 * length[i, j] * d[j]
+                score[k, np.linalg.norm(mid - other, axis=1) < p.screw_diameter_mm + 4.0] = 0.0
+    chosen.sort(key=lambda c: -float(c[0][1]))
+    screws = tuple(
+        WingScrew(
+            f"iliac_{side}_{n + 1}", side, entry - p.wing_thickness_mm * direction, entry,
+            entry + size * direction, p.screw_diameter_mm, hole, True,
+        )
+        for n, (entry, direction, size) in enumerate(chosen)
+    )
+    if len(screws) == p.screws_per_side:
+        return screws, ()
+    return screws, (
+        Doubt(
+            "implant",
+            "implant.few_screws",
+            f"Only {len(screws)} of {p.screws_per_side} iliac screws of at least {least:.0f} mm found a "
+            f"way through the {side} wing; plan them in the fixation room.",
+            ("SP-IMP-05", "AM-12"),
+        ),
+    )
+
+
+def plan_post(
+    side: Side,
+    target: FloatArray | None,
+    wing: Wing,
+    body: Field,
+    geometry: VolumeGeometry,
+    p: ImplantParameters,
+) -> tuple[RodPost, FloatArray, tuple[Doubt, ...]]:
+    """The saddle under one L5 pedicle screw, the foot of its pillar inside the body, and doubts."""
+    s = sign_of(side)
+    doubts: tuple[Doubt, ...] = ()
+    gap = evidence.value("SP-IMP-06", "gap_to_screw")
+    if target is None:
+        z = wing.middle[2] + s * evidence.value("SP-IMP-06", "half_distance")
+        head = np.array([wing.middle[0] - 40.0, wing.middle[1] + 1.5 * gap, z])
+        doubts = (
+            Doubt(
+                "implant",
+                "implant.rod_target_unknown",
+                f"The head of the L5 pedicle screw on the {side} is not known; "
+                "the rod post stands at the default place.",
+                ("SP-IMP-06",),
+            ),
+        )
+    else:
+        head = np.asarray(target, dtype=float)
+    t = wing.parameter(float(head[2]))
+    core = np.array([float(c) for c in wing.centre(np.array(t))])
+    # Half-way between wing and screw head in z, but never so far out that the saddle leaves the wing.
+    y = min(core[1] + 0.15 * p.wing_height_mm, float(head[1]) - gap)
+    y = max(y, core[1] - 0.35 * p.wing_height_mm)
+    march = np.array([core[0], y, core[2]]) - np.arange(0.0, 60.0, 0.25)[:, None] * [1.0, 0.0, 0.0]
+    outside = sample(geometry, body, march, np.inf) > 0.0
+    if outside[0] or not outside.any():
+        raise PlanError(
+            f"The implant has no posterior surface for the rod post on the {side} "
+            f"(z = {head[2]:.0f} mm in the pelvic frame); check the L5 screw's head."
+        )
+    surface_x = float(march[int(np.argmax(outside)), 0])
+    nearest = surface_x - (0.5 * p.rod_diameter_mm + 2.0)
+    furthest = surface_x - evidence.value("SP-IMP-06", "reach")
+    x = float(np.clip(head[0], furthest, nearest))
+    centre = np.array([x, y, core[2]])
+    axis = unit(head - centre)
+    opening = unit(np.array([-1.0, 0.0, 0.0]) + axis[0] * axis)
+    if head[1] - y < gap - 1e-6:
+        doubts += (
+            Doubt(
+                "implant",
+                "implant.post_near_screw",
+                f"The {side} rod post is only {head[1] - y:.0f} mm below the L5 screw's head; "
+                f"{gap:.0f} mm leave room for two set screws.",
+                ("SP-IMP-06",),
+            ),
+        )
+    foot = centre - opening * ((surface_x - x) + 7.0)
+    return RodPost(f"rod_post_{side}", side, centre, axis, opening, p.rod_diameter_mm), foot, doubts
+
+
+def post_top(post: RodPost) -> FloatArray:
+    """(3,) middle of the saddle's rim."""
+    rise = 0.5 * post.diameter + evidence.value("SP-IMP-06", "wall_above_rod")
+    return np.asarray(post.centre + rise * post.opening)
+
+
+def post_cutters(post: RodPost, target: FloatArray | None, frame: str) -> list[Surface]:
+    """Rod slot open to the back, and the core of the set screw's thread."""
+    width = post.diameter + evidence.value("SP-IMP-06", "slot_clearance")
+    outer = evidence.value("SP-IMP-06", "outer_diameter")
+    core = evidence.value("SP-IMP-06", "set_screw_core")
+    rise = 0.5 * post.diameter + evidence.value("SP-IMP-06", "wall_above_rod") + 3.0
+    # Up to the screw head nothing may stand in the rod's way; below, the rod ends 5 mm past the saddle.
+    up = outer if target is None else float(np.linalg.norm(target - post.centre))
+    down = 0.5 * outer + 5.0
+    across = np.cross(post.axis, post.opening)
+    at = AxisFrame(post.name, post.centre, np.stack([across, post.opening, np.cross(across, post.opening)], 1), frame)
+    along = at.axes[:, 2] @ post.axis
+    low, high = (-down, up) if along > 0 else (-up, down)
+    return [
+        box(at, [-0.5 * width, 0.0, low], [0.5 * width, rise, high]),
+        cylinder(post.centre - down * post.axis, post.centre + up * post.axis, 0.5 * width, frame=frame),
+        cylinder(post.centre, post.centre + rise * post.opening, 0.5 * core, frame=frame),
+    ]
+
+
+def screw_cutters(screw: WingScrew, p: ImplantParameters, frame: str) -> list[Surface]:
+    """The bore, and the driver's way from the head's landing outwards."""
+    d = screw.direction
+    return [
+        cylinder(screw.head - d, screw.bone_entry + 15.0 * d, 0.5 * screw.hole_diameter_mm, frame=frame),
+        cylinder(screw.head - 60.0 * d, screw.head, 0.5 * p.tool_diameter_mm, frame=frame),
+    ]
+
+
+def plan_suture_holes(
+    wings: Mapping[Side, Wing],
+    rim: Rim,
+    body: Field,
+    geometry: VolumeGeometry,
+    screws: tuple[WingScrew, ...],
+    p: ImplantParameters,
+) -> tuple[SutureHole, ...]:
+    """Holes from front to back along the suture rim, where it is thin enough for a needle."""
+    pitch = evidence.value("SP-IMP-07", "pitch")
+    thickest = evidence.value("SP-IMP-07", "thickest")
+    x_axis = np.array([1.0, 0.0, 0.0])
+    out = []
+    for side in ("left", "right"):
+        wing = wings[side]  # type: ignore[index]
+        span = abs(float(wing.target[2] - wing.middle[2]))
+        for z in np.arange(0.5 * pitch, span - 8.0, pitch):
+            t = wing.parameter(float(wing.middle[2] + wing.sign * z))
+            c = np.array([float(v) for v in wing.centre(np.array(t))])
+            at = c - [
+                wing.half_depth - 0.5 * rim.thickness_mm - 1.0,
+                wing.half_height + 0.5 * rim.width_mm,
+                0.0,
+            ]
+            steps = np.arange(-20.0, 20.01, 0.1)
+            values = sample(geometry, body, at + steps[:, None] * x_axis, np.inf)
+            middle = len(steps) // 2
+            if values[middle] > -1.5:
+                continue
+            outside = values > 0.0
+            first = middle - int(np.argmax(outside[middle::-1]))
+            last = middle + int(np.argmax(outside[middle:]))
+            depth = float(steps[last] - steps[first])
+            if not outside[middle:].any() or not outside[middle::-1].any() or depth > thickest:
+                continue
+            centre = at + 0.5 * (steps[last] + steps[first]) * x_axis
+            if any(_off_axis(centre, s) < 12.0 for s in screws):
+                continue
+            out.append(SutureHole(centre, x_axis, p.suture_diameter_mm, depth))
+    return tuple(out)
+
+
+def _off_axis(point: FloatArray, screw: WingScrew) -> float:
+    along = np.clip((point - screw.head) @ screw.direction, -15.0, 15.0)
+    return float(np.linalg.norm(point - screw.head - along * screw.direction))
+
+
+def suture_cutter(hole: SutureHole, frame: str) -> Surface:
+    """A hole whose two mouths are rounded like a trumpet, so that no edge cuts the thread."""
+    r = 0.5 * hole.diameter_mm
+    rim = min(evidence.value("SP-IMP-07", "rim_radius"), 0.3 * hole.depth_mm)
+    angle = np.linspace(0.0, 0.5 * np.pi, 7)
+    s = rim * (1.0 - np.cos(angle))
+    flare = r + rim * (1.0 - np.sin(angle))
+    half = 0.5 * hole.depth_mm
+    profile = [[-half - 2.0, r + rim]]
+    profile += [[-half + a, b] for a, b in zip(s, flare, strict=True)]
+    profile += [[half - a, b] for a, b in zip(s[::-1], flare[::-1], strict=True)]
+    profile += [[half + 2.0, r + rim]]
+    return lathe(hole.centre, hole.axis, profile, frame=frame)
