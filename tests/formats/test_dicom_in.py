@@ -64,6 +64,14 @@ def test_varying_tilt_is_refused(tmp_path: Path) -> None:
         read_ct(tmp_path / "a")
 
 
+def test_header_tilt_is_compared_with_the_slices(tmp_path: Path) -> None:
+    write_stack(tmp_path / "a", ramp(), GantryDetectorTilt="12.5")
+    assert [d.code for d in read_ct(tmp_path / "a").doubts] == ["imaging.gantry_tilt_unseen"]
+    write_slice(tmp_path / "a" / "s003.dcm", ramp()[:, :, 3].T, (0, 0, 3), GantryDetectorTilt="3")
+    with pytest.raises(ImagingError, match=r"gantry tilt varies from 3 to 12\.5 degrees"):
+        read_ct(tmp_path / "a")
+
+
 @pytest.mark.parametrize("degrees", [15.0, -20.0])
 def test_constant_gantry_tilt_is_resampled_exactly(tmp_path: Path, degrees: float) -> None:
     """A field linear in space survives: linear interpolation inside the slices is exact for it."""
@@ -223,6 +231,8 @@ def test_refusals_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "lone.dcm").write_text("This is not an image.")
     (tmp_path / "lone.txt").write_text("This is not an image.")
     (tmp_path / "zero.dcm").write_bytes(b"")
+    (tmp_path / "nifti").mkdir()
+    (tmp_path / "nifti" / "ct.nii.gz").write_bytes(b"x")
     (tmp_path / "stub").mkdir()
     (tmp_path / "stub" / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
     write_stack(tmp_path / "cut", ramp())
@@ -235,6 +245,7 @@ def test_refusals_are_one_sentence(tmp_path: Path) -> None:
         "lone.dcm": "not DICOM",
         "lone.txt": "not DICOM",
         "zero.dcm": "not DICOM",
+        "nifti": r"give one of its image files by name \(ct\.nii\.gz\)",
         "stub": "none of them DICOM",
         "cut": "s003.dcm: its pixel data are damaged",
     }

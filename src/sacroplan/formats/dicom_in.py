@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import Doubt, FormatError, ImagingError
 from sacroplan.formats.dicom_pixels import LOSSY, stored_values
+from sacroplan.formats.images import kind_of
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray
 from sacroplan.progress import Progress, part, silent
 
@@ -92,6 +93,7 @@ class Slice:
     patient_position: str
     image_type: tuple[str, ...]
     padding: int | None
+    tilt_deg: float
     lossy: bool
     modality: str
 
@@ -300,6 +302,7 @@ def _slices_of(path: Path, ds: Any) -> list[Slice] | str:
                 patient_position=_text(ds.get("PatientPosition")),
                 image_type=tuple(str(v).upper() for v in (ds.get("ImageType") or [])),
                 padding=padding,
+                tilt_deg=_number(ds.get("GantryDetectorTilt")) or 0.0,
                 lossy=lossy_flag == "01"
                 or (syntax in LOSSY and lossy_flag != "00" and not syntax.endswith("91")),
                 modality=_text(ds.get("Modality")),
@@ -312,6 +315,12 @@ def _files(path: Path) -> Iterator[Path]:
     for file in sorted(path.rglob("*")):
         if file.is_file() and not file.name.startswith(".") and file.name != "DICOMDIR":
             yield file
+
+
+def _hint(files: Sequence[Path]) -> str:
+    """Where a folder holds other image files, the advice to name one."""
+    images = [f.name for f in files if kind_of(f) is not None]
+    return f"; give one of its image files by name ({', '.join(images[:3])})" if images else ""
 
 
 def scan(
@@ -354,7 +363,7 @@ def scan(
         raise FormatError(
             f"{path} is not DICOM."
             if path.is_file()
-            else f"{path} holds {len(files)} files, none of them DICOM."
+            else f"{path} holds {len(files)} files, none of them DICOM{_hint(files)}."
         )
     return slices, [f"{count} x {reason}" for reason, count in sorted(aside.items())]
 
@@ -458,6 +467,12 @@ def stack(group: Sequence[Slice], path: Path) -> tuple[Stack, int]:
         raise ImagingError(
             f"{label}: the slices are not parallel, their tilt varies by up to {angle:.1f} "
             "degrees; a planning CT needs one fixed gantry angle (CT-06)."
+        )
+    tilts = [s.tilt_deg for s in group]
+    if max(tilts) - min(tilts) > TILT_TOLERANCE_DEG:
+        raise ImagingError(
+            f"{label}: the gantry tilt varies from {min(tilts):g} to {max(tilts):g} degrees; "
+            "a planning CT needs one fixed gantry angle (CT-06)."
         )
     mean = orientation.mean(axis=0)
     x = mean[:3] / np.linalg.norm(mean[:3])
@@ -662,6 +677,18 @@ def _load(
                 "imaging.lossy_compression",
                 "The CT was compressed with loss; grey values and density are not reliable.",
                 ("CT-04",),
+            )
+        )
+    upright = np.degrees(np.arccos(np.clip(np.abs(regular.slices[0].normal).max(), 0.0, 1.0)))
+    said = abs(regular.slices[0].tilt_deg)
+    if said > TILT_TOLERANCE_DEG and not regular.shear_mm.any() and upright < TILT_TOLERANCE_DEG:
+        doubts.append(
+            Doubt(
+                "imaging",
+                "imaging.gantry_tilt_unseen",
+                f"The header states a gantry tilt of {said:g} degrees but the slices lie straight: "
+                "they were resampled before, or their positions are wrong.",
+                ("CT-06",),
             )
         )
     kvps = {s.kvp for s in regular.slices}

@@ -18,7 +18,7 @@ from sacroplan.banner import BANNER_SHORT
 from sacroplan.errors import FormatError, ImagingError
 from sacroplan.formats.atomic import write_bytes
 from sacroplan.formats.images import RawImage, gzipped, nifti_bytes, read_image
-from sacroplan.formats.segnrrd import is_segmentation, segments
+from sacroplan.formats.segnrrd import flattened, is_segmentation, segment_mask, segments
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
 
 Scheme = Literal["auto", "own", "totalsegmentator"]
@@ -166,11 +166,10 @@ def read_labels(
     raw = read_image(file)
     by_name = {name: i for i, name in own_names().items()}
     if is_segmentation(raw):
-        data = np.zeros(raw.geometry.shape, dtype=np.uint8)
-        for name, mask in segments(raw, file).items():
-            own = canonical_name(name)
-            if own is not None:
-                data[mask] = by_name[own]
+        found = segments(raw, file)
+        known = {s.name: canonical_name(s.name) for s in found}
+        ids_of = {name: by_name[own] for name, own in known.items() if own is not None}
+        data = flattened(raw, found, ids_of).astype(np.uint8)
     else:
         stored = _whole(raw, file)
         ids = {int(i) for i in np.unique(stored)} - {0}
@@ -205,10 +204,13 @@ def read_mask(
     raw = read_image(file)
     if is_segmentation(raw):
         found = segments(raw, file)
-        if label is not None and label not in found:
-            raise ImagingError(f"{file} has no segment {label!r}; there are {sorted(found)}.")
-        masks = list(found.values()) if label is None else [found[str(label)]]
-        mask = np.logical_or.reduce(masks)
+        chosen = [s for s in found if label is None or s.name == label]
+        if not chosen:
+            names = sorted(s.name for s in found)
+            raise ImagingError(f"{file} has no segment {label!r}; there are {names}.")
+        mask = segment_mask(raw, chosen[0])
+        for s in chosen[1:]:
+            mask = mask | segment_mask(raw, s)
     else:
         stored = _whole(raw, file)
         if isinstance(label, str):
