@@ -13,15 +13,15 @@ SUBPIXEL = 256
 a shared edge belongs to exactly one of two triangles."""
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def rasterise(
     xy: Any, z: Any, faces: Any, behind: Any, before: Any, depth: Any, face_of: Any
 ) -> int:
-    """Nearest face per pixel among those strictly deeper than ``behind`` and nearer than ``before``.
+    """Nearest face per pixel, strictly deeper than ``behind`` and nearer than ``before``.
 
     ``xy`` (n, 2) int64 in sub-pixels (x right, y down), ``z`` (n,) float64 grows away from the
-    viewer, ``faces`` (m, 3). ``depth`` (h, w) starts at infinity, ``face_of`` (h, w) at -1; both are
-    filled. Returns the number of pixels written.
+    viewer, ``faces`` (m, 3). ``depth`` (h, w) starts at infinity, ``face_of`` (h, w) at -1; both
+    are filled. Returns the number of pixels written.
     """
     h, w = depth.shape
     s = SUBPIXEL
@@ -74,7 +74,7 @@ def rasterise(
     return written
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def visible_vertices(xy: Any, z: Any, depth: Any, tolerance: float, seen: Any, weight: Any) -> None:
     """Add ``weight`` (n,) to ``seen`` (n,) for vertices no deeper than the depth image allows."""
     h, w = depth.shape
@@ -87,7 +87,7 @@ def visible_vertices(xy: Any, z: Any, depth: Any, tolerance: float, seen: Any, w
             seen[i] += weight[i]
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def shade(
     face_of: Any, xy: Any, faces: Any, part_of: Any, normal: Any, ambient: Any, colour: Any,
     opacity: Any, metal: Any, lights: Any, rgba: Any,
@@ -153,7 +153,7 @@ def shade(
             rgba[y, x, 3] = alpha
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def outline(part_image: Any, depth: Any, jump_mm: float, ink: Any) -> None:
     """Mark pixels where the part changes or the depth jumps; the nearer side carries the line.
 
@@ -174,9 +174,9 @@ def outline(part_image: Any, depth: Any, jump_mm: float, ink: Any) -> None:
                     ink[y, x] = 1.0
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def lay_under(rgba: Any, ink: Any, line: float, front: Any, clear: Any) -> None:
-    """Put a layer ``rgba`` (h, w, 4) with outlines ``ink`` of strength ``line`` under what is drawn.
+    """Put a layer ``rgba`` (h, w, 4) under what is drawn, outlines ``ink`` darkened by ``line``.
 
     ``front`` (h, w, 3) collects light, ``clear`` (h, w) is the share that still shines through.
     """
@@ -194,7 +194,21 @@ def lay_under(rgba: Any, ink: Any, line: float, front: Any, clear: Any) -> None:
             clear[y, x] *= 1.0 - alpha
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
+def shrink(image: Any, factor: int, out: Any) -> None:
+    """Mean over blocks of ``factor`` x ``factor`` pixels of ``image`` into ``out`` (h, w, 3)."""
+    share = 1.0 / (factor * factor)
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            for k in range(3):
+                total = 0.0
+                for dy in range(factor):
+                    for dx in range(factor):
+                        total += image[y * factor + dy, x * factor + dx, k]
+                out[y, x, k] = total * share
+
+
+@njit(cache=True)
 def reslice(data: Any, origin: Any, du: Any, dv: Any, outside: float, out: Any) -> None:
     """Trilinear samples of ``data`` at index ``origin + x*du + y*dv`` into ``out`` (h, w)."""
     ni, nj, nk = data.shape
@@ -221,7 +235,7 @@ def reslice(data: Any, origin: Any, du: Any, dv: Any, outside: float, out: Any) 
             out[y, x] = c0 * (1 - fk) + c1 * fk
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def crossing_segments(distance: Any, points: Any, faces: Any, out: Any) -> int:
     """Where faces cross the zero level of ``distance`` (n,): segments into ``out`` (m, 4).
 
@@ -248,7 +262,7 @@ def crossing_segments(distance: Any, points: Any, faces: Any, out: Any) -> int:
     return n
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def stroke(segments: Any, width_px: float, cover: Any) -> None:
     """Coverage (0 to 1) of round-ended lines (n, 4) = x0, y0, x1, y1 in pixels, maximum wins."""
     h, w = cover.shape
@@ -273,7 +287,7 @@ def stroke(segments: Any, width_px: float, cover: Any) -> None:
                     cover[y, x] = c
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def inside(segments: Any, filled: Any) -> None:
     """Even-odd fill of closed contours (n, 4) in pixels; rows of an open contour stay empty."""
     h, w = filled.shape

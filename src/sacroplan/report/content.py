@@ -19,7 +19,7 @@ from sacroplan.report.model import Dossier, Preset, ScenePart, Section, SliceReq
 from sacroplan.report.render import render
 from sacroplan.report.scene import DisplayMesh
 from sacroplan.report.slices import draw
-from sacroplan.report.text import VERDICTS, FigureRow, citations, figure_rows
+from sacroplan.report.text import VERDICTS, FigureRow, citations, figure_rows, number
 
 STILL_SIZE = (1000, 760)
 """Pixels of the standard renderings: 150 dots per inch across a page of A4."""
@@ -180,10 +180,11 @@ def _cited(dossier: Dossier) -> list[str]:
 def _display_note(meshes: Mapping[str, DisplayMesh]) -> str:
     faces = sum(len(m.faces) for m in meshes.values())
     coarsest = max(m.tolerance_mm for m in meshes.values())
+    count = number(faces, "count")
     return (
         f"Surfaces are simplified for display, nowhere by more than {coarsest:g} mm "
-        f"({faces:,} triangles); figures and print files come from the full surfaces."
-    ).replace(",", "\u202f", 1 if faces < 1_000_000 else 2)
+        f"({count} triangles); figures and print files come from the full surfaces."
+    )
 
 
 def build(
@@ -233,8 +234,7 @@ def build(
         "banner": dossier.banner,
         "summary": list(dossier.summary),
         "counts": {
-            v: sum(r.verdict == v for r in rows)
-            for v in ("met", "violated", "doubtful", "unknown")
+            v: sum(r.verdict == v for r in rows) for v in ("met", "violated", "doubtful", "unknown")
         },
         "outside": _rows(r for r in rows if r.verdict in ("violated", "doubtful")),
         "doubts": _doubts(dossier),

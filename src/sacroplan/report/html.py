@@ -49,9 +49,7 @@ def render_html(dossier: Dossier, content: Content, meshes: Mapping[str, Display
     frame = dossier.view_frame
     low = [m.vertices.min(axis=0) for m in meshes.values()]
     high = [m.vertices.max(axis=0) for m in meshes.values()]
-    centre = [
-        round(0.5 * (min(v[k] for v in low) + max(v[k] for v in high)), 3) for k in range(3)
-    ]
+    centre = [round(0.5 * (min(v[k] for v in low) + max(v[k] for v in high)), 3) for k in range(3)]
     header = {
         "axes": [[float(f"{x:.9g}") for x in frame.axes[:, k]] for k in range(3)],
         "centre": [float(c) for c in centre],

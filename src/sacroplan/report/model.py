@@ -342,9 +342,7 @@ class Dossier:
     @property
     def all_doubts(self) -> tuple[Doubt, ...]:
         """Doubts of the case and its sections, each once, in the order of appearance."""
-        return tuple(
-            dict.fromkeys((*self.doubts, *(d for s in self.sections for d in s.doubts)))
-        )
+        return tuple(dict.fromkeys((*self.doubts, *(d for s in self.sections for d in s.doubts))))
 
 
 def view_frame(isb: AxisFrame) -> AxisFrame:

@@ -86,7 +86,9 @@ def reduced(surface: Surface, tolerance_mm: float) -> Surface:
     return coarse if 0 < len(coarse.faces) < len(surface.faces) else surface
 
 
-def with_creases(surface: Surface, crease_deg: float = CREASE_DEG) -> tuple[FloatArray, IntArray, FloatArray]:
+def with_creases(
+    surface: Surface, crease_deg: float = CREASE_DEG
+) -> tuple[FloatArray, IntArray, FloatArray]:
     """Vertices, faces and unit normals, with vertices doubled where faces meet at a sharp edge."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -217,7 +219,8 @@ def octahedral(normals: FloatArray) -> npt.NDArray[np.int8]:
     below = n[:, 2] < 0
     sign = np.where(xy >= 0, 1.0, -1.0)
     xy[below] = ((1.0 - np.abs(xy[:, ::-1])) * sign)[below]
-    return np.round(np.clip(xy, -1, 1) * 127).astype(np.int8)
+    out: npt.NDArray[np.int8] = np.round(np.clip(xy, -1, 1) * 127).astype(np.int8)
+    return out
 
 
 def _planes(array: npt.NDArray[np.generic]) -> bytes:
@@ -241,8 +244,8 @@ def pack(
 ) -> tuple[list[dict[str, Any]], bytes]:
     """Headers of the parts and zlib-packed body of the scene as the viewer script reads them.
 
-    Positions are 16-bit steps of the part's bounding box (0.005 mm for a pelvis), normals two bytes,
-    open sky one byte, faces three differences each. Byte planes first, then zlib.
+    Positions are 16-bit steps of the part's bounding box (0.005 mm for a pelvis), normals two
+    bytes, open sky one byte, faces three differences each. Byte planes first, then zlib.
     """
     header = []
     body = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -176,25 +177,25 @@ def draw(volume: Volume, request: SliceRequest, size: int = PIXELS) -> SlicePict
     return SlicePicture(request, png_bytes(image), tuple(legend), edges)  # type: ignore[arg-type]
 
 
-def _annotate(image: object, edges: Iterable[str], px_per_mm: float) -> None:
+def _annotate(image: Any, edges: Iterable[str], px_per_mm: float) -> None:
     """Letters at the edges and a scale bar, with a dark rim so that they show on bone too."""
     from PIL import ImageDraw
 
-    draw_on = ImageDraw.Draw(image)  # type: ignore[arg-type]
-    size = image.size[0]  # type: ignore[attr-defined]
+    draw_on = ImageDraw.Draw(image)
+    size = image.size[0]
     big, small = font(max(11, size // 28), bold=True), font(max(9, size // 38))
     places = (
         ((5, size // 2), "lm"), ((size - 5, size // 2), "rm"),
         ((size // 2, 4), "mt"), ((size // 2, size - 4), "mb"),
     )  # fmt: skip
-    rim = {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
+    rim: dict[str, Any] = {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
     for (at, anchor), text in zip(places, edges, strict=True):
         draw_on.text(at, text, fill=_LETTER, font=big, anchor=anchor, **rim)
     length = nice_length_mm(0.24 * size / px_per_mm)
     x1, y = size - 8, size - 9
     x0 = x1 - length * px_per_mm
-    for shift, colour, wide in ((0, (0, 0, 0), 5), (0, (255, 255, 255), 2)):
-        draw_on.line([(x0, y + shift), (x1, y + shift)], fill=colour, width=wide)
+    for colour, wide in (((0, 0, 0), 5), ((255, 255, 255), 2)):
+        draw_on.line([(x0, y), (x1, y)], fill=colour, width=wide)
     for x in (x0, x1):
         draw_on.line([(x, y - 4), (x, y + 4)], fill=(255, 255, 255), width=2)
     label = f"{length:g} mm"
@@ -295,7 +296,7 @@ def across_plane(
     overlays: tuple[Overlay, ...],
     title: str = "",
 ) -> tuple[SliceRequest, ...]:
-    """Axial, sagittal and coronal slices through a cut, its trace dashed, and the cut face itself."""
+    """Axial, sagittal and coronal slices through a cut, its trace dashed, and the cut itself."""
     trace = Overlay("cut", "#ff5d5d", plane=plane, dashed=True)
     c = np.asarray(centre, dtype=np.float64)
     c = c - float(plane.distance(c)) * plane.normal

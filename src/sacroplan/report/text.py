@@ -22,7 +22,7 @@ VERDICTS: dict[Verdict, str] = {
 
 _DECIMALS = {
     "mm": 2, "mm2": 1, "cm2": 2, "mm3": 0, "cm3": 2, "um": 0, "deg": 1, "N": 0, "N/mm": 0,
-    "N.m": 2, "N.m/deg": 2, "MPa": 2, "GPa": 2, "g": 1, "kg": 2, "HU": 0, "%": 1, "s": 1, "BW": 2,
+    "N.m": 2, "N.m/deg": 2, "g": 1, "kg": 2, "HU": 0, "%": 1, "s": 1, "BW": 2,
     "microstrain": 0, "count": 0, "voxel": 2, "mL": 0, "kV": 0, "mGy": 1, "cycles": 0, "mm4": 0,
 }  # fmt: skip
 """Decimals printed per unit; other units get four significant digits. metrics.json has them all."""
@@ -52,7 +52,7 @@ def number(value: float | int | str | bool | None, unit: str) -> str:
         if value != 0.0 and float(f"{value:.{decimals}f}") == 0.0:
             return f"{value:.2g}"
     else:
-        shown = f"{value:.4g}"
+        shown = f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1e4 else f"{value:.4g}"
     return shown.replace("-", "\u2212") if shown.startswith("-") else shown
 
 

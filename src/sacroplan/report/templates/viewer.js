@@ -496,11 +496,12 @@
         row.append(label, slider);
         return row;
       };
-      const head = line(group, members, members.length === 1 ? members[0].colour : "");
+      const name = group[0].toUpperCase() + group.slice(1);
+      const only = members.length === 1 ? members[0] : null;
+      const head = line(only ? only.title : name, members, only ? only.colour : "");
       head.classList.add("head");
       block.append(head);
-      if (members.length > 1) members.forEach((x) => block.append(line(x.title, [x], x.colour)));
-      else head.querySelector("label").append(members[0].title === group ? "" : `: ${members[0].title}`);
+      if (!only) members.forEach((x) => block.append(line(x.title, [x], x.colour)));
       tree.append(block);
     }
     function update() { sync.forEach((f) => f()); repaint(); }
@@ -599,6 +600,7 @@
     });
 
     // #view=back&hide=bones&only=implant,screws&opacity=bones:0.3&clip=axial:0.5&pick=0.5,0.5
+    // alone=1 leaves nothing but the banner and the scene.
     function obey() {
       const text = decodeURIComponent(location.hash.slice(1));
       if (!text.includes("=")) return;
@@ -633,7 +635,8 @@
         const [x, y] = want.pick.split(",").map(Number);
         choose(hit(x * box.clientWidth, y * box.clientHeight), false);
       }
-      $("scene").scrollIntoView({block: "nearest"});
+      root.classList.toggle("alone", want.alone === "1");
+      if (want.alone !== "1") $("scene").scrollIntoView({block: "nearest"});
     }
     reset();
     root.classList.add("has-viewer");
