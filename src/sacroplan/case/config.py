@@ -74,7 +74,7 @@ class ImplantTable(_Table):
     """The two-wing implant; None means the evidence row's default."""
 
     porous_thickness_mm: Annotated[float, Field(ge=1.0, le=5.0)] | None = None
-    pore_um: Annotated[float, Field(ge=200, le=1500)] | None = None
+    cell_mm: Annotated[float, Field(ge=0.6, le=5.0)] | None = None
     porosity_percent: Annotated[float, Field(ge=30, le=90)] | None = None
 
 

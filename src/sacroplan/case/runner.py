@@ -116,6 +116,7 @@ def run(
             record = execute(stage, context, key, inputs)
             log.info("case %s: stage %s done", context.config.case.id, stage.name)
         digests[stage.name] = record.digest
+        context.records[stage.name] = record
         records.append(record)
         states.append(state)
         told.stage_finished(stage, record, state)

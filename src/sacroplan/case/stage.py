@@ -41,11 +41,12 @@ class StageOutput:
 
 
 class Context:
-    """What a stage may see: the configuration, the case folder, earlier results, progress."""
+    """What a stage may see: configuration, case folder, earlier results and records, progress."""
 
     def __init__(self, folder: Path, config: CaseConfig, load: Callable[[str], Any]) -> None:
         self.folder = folder
         self.config = config
+        self.records: dict[str, StageRecord] = {}
         self._load = load
         self.progress: Progress = lambda _fraction, _message: None
 
@@ -223,17 +224,18 @@ def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str])
             for p in sorted(fresh.rglob("*"))
             if p.is_file()
         }
-        digest = hashlib.blake2b(
-            (files["result.json"] + files["arrays.npz"]).encode(), digest_size=16
-        ).hexdigest()
+        metrics = {k: m.to_json() for k, m in sorted(output.metrics.items())}
+        doubts = tuple(
+            {"trade": d.trade, "code": d.code, "message": d.message, "rows": list(d.rows)}
+            for d in output.doubts
+        )
+        told = json.dumps([files["result.json"], files["arrays.npz"], metrics, doubts])
+        digest = hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
         record = StageRecord(
             stage.name, key, digest, round(time.perf_counter() - started, 3), dict(inputs),
             stage.parameters(context.config), versions(),
-            {k: m.to_json() for k, m in sorted(output.metrics.items())},
-            tuple(
-                {"trade": d.trade, "code": d.code, "message": d.message, "rows": list(d.rows)}
-                for d in output.doubts
-            ),
+            metrics,
+            doubts,
             files,
         )  # fmt: skip
         (fresh / "stage.json").write_text(
