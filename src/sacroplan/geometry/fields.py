@@ -72,7 +72,8 @@ def inside_mask(surface: Surface, geometry: VolumeGeometry) -> npt.NDArray[np.bo
     crossings = np.zeros(geometry.shape, dtype=np.int16)
     _kernels.count_crossings(_in_index_space(surface, geometry), surface.faces, crossings)
     np.cumsum(crossings, axis=2, out=crossings)
-    return np.asarray(crossings > 0)
+    # In a left-handed grid the surface is inside out, and so is its winding number.
+    return np.asarray(crossings < 0 if np.linalg.det(geometry.direction) < 0 else crossings > 0)
 
 
 def distance_field(

@@ -1,0 +1,1 @@
+"""Cutting guides: fit surface, slots, wires, stability, engraving."""

@@ -1,0 +1,235 @@
+"""The guide's body as one distance field: shell on the bone, slot tower, wire sleeves, fillets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sacroplan.errors import GeometryError
+from sacroplan.geometry.fields import smooth_union
+from sacroplan.geometry.frames import FloatArray
+from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.volume import VolumeGeometry
+from sacroplan.guides.cutline import CutLine
+from sacroplan.guides.seat import SEAT_GRID_MM, Seat
+from sacroplan.guides.wires import KWire
+
+BODY_GRID_MM = 0.5
+"""Grid of the outer body; only its looks depend on it, fit and slot are cut exactly."""
+
+SHELL_GRID_MM = 1.0
+"""Grid of the shell's field, which is smooth 4 mm away from the bone; refined by cubic splines."""
+
+STEEP = 2.5
+"""Slope (tangent, 68 degrees from the removal axis) beyond which bone no longer carries the guide."""
+
+EDGE_RADIUS_MM = 1.5
+"""Rounding of outer edges: gloves and soft tissue pass over them."""
+
+PATCH_COLUMNS = 4
+"""Every fourth column (1.4 mm) carries the shell: its chord on a 10 mm radius is off by 0.03 mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tower:
+    """Block around the slot in cut line coordinates (mm): along, saw, across.
+
+    ``top_mm`` is the height of the platform at ``a_mm``.
+    """
+
+    line: CutLine
+    low_mm: float
+    high_mm: float
+    specimen_mm: float
+    remnant_mm: float
+    a_mm: FloatArray
+    top_mm: FloatArray
+    foot_mm: FloatArray
+
+    def top(self, a_mm: FloatArray) -> FloatArray:
+        """Height ``s`` of the platform at ``a_mm``."""
+        return np.asarray(np.interp(a_mm, self.a_mm, self.top_mm))
+
+
+def tower(
+    line: CutLine,
+    higher_edge: FloatArray,
+    slot_height_mm: float,
+    bridge_mm: float,
+    beyond_mm: float,
+    specimen_mm: float,
+    remnant_mm: float,
+    foot_mm: float,
+) -> Tower:
+    """Slot tower whose platform stays ``slot_height_mm`` above the bone on both slot walls.
+
+    ``higher_edge`` (n,) is the bone's edge at ``line.a_mm`` on the slot wall where it is higher.
+    """
+    from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+
+    low, high = line.low_mm - bridge_mm, line.high_mm + beyond_mm + bridge_mm
+    a = np.arange(low, high + 0.25, 0.25)
+    # A straightedge laid over the bone: hollows are bridged, so that the saw rests without rocking.
+    edge = _taut(a, np.interp(a, line.a_mm, higher_edge))
+    # Highest edge within 5 mm, then smoothed over less than that: never below the bone's own edge.
+    top = gaussian_filter1d(maximum_filter1d(edge, 41, mode="nearest"), 8.0, mode="nearest")
+    foot = np.interp(a, line.a_mm, line.s_mm) - foot_mm
+    return Tower(line, low, high, specimen_mm, remnant_mm, a, top + slot_height_mm, foot)
+
+
+def _taut(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Upper convex hull of the curve (x ascending), sampled at ``x``."""
+    hull: list[int] = []
+    for n in range(len(x)):
+        while len(hull) > 1:
+            i, j = hull[-2], hull[-1]
+            if (y[j] - y[i]) * (x[n] - x[i]) > (y[n] - y[i]) * (x[j] - x[i]):
+                break
+            hull.pop()
+        hull.append(n)
+    return np.asarray(np.interp(x, x[hull], y[hull]))
+
+
+def smooth_intersection(a: FloatArray, b: FloatArray, radius_mm: float) -> FloatArray:
+    """Common part of two distance fields with rounded edges."""
+    return np.asarray(-smooth_union(-a, -b, radius_mm))
+
+
+def tower_field(shape: Tower, points: FloatArray) -> FloatArray:
+    """Distance (n,) of LPS ``points`` (n, 3) to the tower."""
+    local = shape.line.to_local(points)
+    a, s, x = local.T
+    flat = np.maximum(x - shape.remnant_mm, -shape.specimen_mm - x)
+    ends = np.maximum(a - shape.high_mm, shape.low_mm - a)
+    sides = smooth_intersection(flat, ends, EDGE_RADIUS_MM)
+    upper = smooth_intersection(sides, s - shape.top(a), EDGE_RADIUS_MM)
+    return np.maximum(upper, np.interp(a, shape.a_mm, shape.foot_mm) - s)
+
+
+def sleeve_field(wire: KWire, radius_mm: float, points: FloatArray) -> FloatArray:
+    """Distance (n,) to a wire's sleeve; it begins 2 mm inside the bone, so that it meets the seat."""
+    d = wire.direction
+    rel = points - wire.start
+    axial = rel @ d
+    radial = np.linalg.norm(rel - np.outer(axial, d), axis=1) - radius_mm
+    depth = float((wire.entry - wire.start) @ d) + 2.0
+    return np.maximum(smooth_intersection(radial, -axial, EDGE_RADIUS_MM), axial - depth)
+
+
+def footprint(
+    seat: Seat,
+    line: CutLine,
+    shape: Tower,
+    waist_mm: float,
+    specimen_mm: float,
+    wires: Sequence[KWire],
+    lobe_mm: float,
+    blend_mm: float,
+) -> FloatArray:
+    """(i, j) signed distance of each seat column to the outline of the guide, negative inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    points = seat.points()
+    unknown = ~np.isfinite(points[..., 2])
+    index = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    points[..., 2] = points[..., 2][tuple(index)]
+    local = line.to_local(seat.frame.to_world(points.reshape(-1, 3)))
+    a, x = local[:, 0], local[:, 2]
+    corner = 5.0
+    dx = np.maximum(x - waist_mm, -specimen_mm - x) + corner
+    da = np.maximum(a - shape.high_mm, shape.low_mm - a) + corner
+    strip = np.hypot(np.maximum(dx, 0), np.maximum(da, 0)) + np.minimum(np.maximum(dx, da), 0)
+    out = strip - corner
+    flat = points.reshape(-1, 3)[:, :2]
+    for wire in wires:
+        entry = seat.frame.to_local(wire.entry[None])[0, :2]
+        out = smooth_union(out, np.linalg.norm(flat - entry, axis=1) - lobe_mm, blend_mm)
+    return np.asarray(out.reshape(unknown.shape))
+
+
+def bearing(seat: Seat, outline: FloatArray, margin_mm: float) -> npt.NDArray[np.bool_]:
+    """(i, j) columns that carry the guide: near the outline, not steep, in one piece."""
+    from scipy.ndimage import label
+
+    good = np.isfinite(seat.height_mm) & (np.nan_to_num(seat.slope, nan=np.inf) < STEEP)
+    good &= outline < margin_mm
+    pieces, count = label(good)
+    if not count:
+        raise GeometryError("No bone lies under the outline of the guide.")
+    size = np.bincount(pieces.ravel())[1:]
+    return np.asarray(pieces == 1 + int(np.argmax(size)))
+
+
+def shell_field(
+    seat: Seat,
+    carries: npt.NDArray[np.bool_],
+    outline: FloatArray,
+    thickness_mm: float,
+    geometry: VolumeGeometry,
+) -> FloatArray:
+    """Distance field (shape of ``geometry``) of the shell on the bearing columns."""
+    from scipy.ndimage import map_coordinates
+
+    from sacroplan.geometry import _kernels
+
+    step = PATCH_COLUMNS
+    points = seat.points()[::step, ::step]
+    good = carries[::step, ::step]
+    ni, nj = good.shape
+    number = np.arange(ni * nj).reshape(ni, nj)
+    quad = good[:-1, :-1] & good[1:, :-1] & good[:-1, 1:] & good[1:, 1:]
+    a, b = number[:-1, :-1][quad], number[1:, :-1][quad]
+    c, d = number[1:, 1:][quad], number[:-1, 1:][quad]
+    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int32)
+    patch = points.reshape(-1, 3)
+    band_mm = thickness_mm + 4.0
+    band = band_mm / SHELL_GRID_MM
+    shape = tuple(int(n * BODY_GRID_MM / SHELL_GRID_MM) + 2 for n in geometry.shape)
+    coarse = VolumeGeometry(
+        (shape[0], shape[1], shape[2]),
+        np.full(3, SHELL_GRID_MM),
+        geometry.origin,
+        geometry.direction,
+        geometry.frame,
+    )
+    squared = np.full(shape, band**2, dtype=np.float32)
+    nearest = np.full(shape, -1, dtype=np.int32)
+    index = coarse.to_index(seat.frame.to_world(np.nan_to_num(patch)))
+    _kernels.splat_triangles(index, faces, np.array(shape), band, squared, nearest)
+    ratio = BODY_GRID_MM / SHELL_GRID_MM
+    fine = zoom_to(np.minimum(np.sqrt(squared), band) * SHELL_GRID_MM, geometry.shape, ratio)
+    distance = fine - thickness_mm
+    corner = seat.frame.to_local(geometry.origin[None])[0]
+    i = (corner[0] - seat.low[0] + BODY_GRID_MM * np.arange(geometry.shape[0])) / SEAT_GRID_MM
+    j = (corner[1] - seat.low[1] + BODY_GRID_MM * np.arange(geometry.shape[1])) / SEAT_GRID_MM
+    where = np.stack(np.meshgrid(i, j, indexing="ij"))
+    edge = map_coordinates(outline, where, order=1, mode="nearest")
+    return smooth_intersection(distance, edge[..., None], 2.0 * EDGE_RADIUS_MM)
+
+
+def zoom_to(values: FloatArray, shape: tuple[int, int, int], ratio: float) -> FloatArray:
+    """``values`` on a grid ``ratio`` times as fine with the same first point, by cubic splines."""
+    from scipy.ndimage import affine_transform
+
+    return np.asarray(
+        affine_transform(
+            values.astype(np.float32),
+            np.full(3, ratio),
+            output_shape=shape,
+            order=3,
+            mode="nearest",
+        )
+    )
+
+
+def block(line: CutLine, low: FloatArray, high: FloatArray, frame: str) -> Surface:
+    """Box with corners ``low`` and ``high`` (3,) in cut line coordinates; exact planes."""
+    corner = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
+    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = np.array([[q[0], q[1], q[2]] for q in quads] + [[q[0], q[2], q[3]] for q in quads])
+    vertices = line.to_world(np.asarray(low) + corner * (np.asarray(high) - np.asarray(low)))
+    out = Surface(vertices, faces, frame)
+    return out if out.volume_mm3 > 0 else Surface(vertices, faces[:, ::-1], frame)
