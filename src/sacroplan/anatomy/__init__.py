@@ -1,0 +1,1 @@
+"""Bones from a CT, landmarks, pelvic frames, spinopelvic parameters."""

@@ -1,0 +1,1 @@
+"""Bones from grey levels without network weights: seeds, watershed, merging, finish."""
