@@ -13,36 +13,43 @@ surface. Points arrive in world LPS; a *map* vector brings them to the reference
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit, prange
+
+from sacroplan.geometry.frames import FloatArray
+
+Grid = npt.NDArray[Any]
+"""An image or a field on a grid, of any number type."""
 
 FAR = 20.0
 """Fields are capped here: nothing farther from a bone is of interest."""
 
 
 @njit(cache=True)
-def smoothstep(t):
+def smoothstep(t: float) -> float:
     """Cubic ramp from 0 to 1 over t in [0, 1]."""
     t = min(1.0, max(0.0, t))
     return t * t * (3.0 - 2.0 * t)
 
 
 @njit(cache=True)
-def smooth_min(a, b, k):
+def smooth_min(a: float, b: float, k: float) -> float:
     """Polynomial smooth minimum; the blend is ``k`` mm wide."""
     h = max(k - abs(a - b), 0.0) / k
     return min(a, b) - h * h * k * 0.25
 
 
 @njit(cache=True)
-def smooth_max(a, b, k):
+def smooth_max(a: float, b: float, k: float) -> float:
     """Polynomial smooth maximum; the blend is ``k`` mm wide."""
     return -smooth_min(-a, -b, k)
 
 
 @njit(cache=True)
-def to_reference(m, px, py, pz):
+def to_reference(m: FloatArray, px: float, py: float, pz: float) -> tuple[float, float, float]:
     """World to reference pose."""
     x = m[0] * px + m[1] * py + m[2] * pz + m[9]
     y = m[3] * px + m[4] * py + m[5] * pz + m[10]
@@ -63,7 +70,7 @@ def to_reference(m, px, py, pz):
 
 
 @njit(cache=True)
-def _basis(t, w, d):
+def _basis(t: float, w: FloatArray, d: FloatArray) -> None:
     s = 1.0 - t
     w[0] = s * s * s / 6.0
     w[1] = (3.0 * t * t * t - 6.0 * t * t + 4.0) / 6.0
@@ -76,7 +83,21 @@ def _basis(t, w, d):
 
 
 @njit(cache=True)
-def sheet(x, y, z, axes, start, step, centre, square, mirror, w4, d4, v4, e4):
+def sheet(
+    x: float,
+    y: float,
+    z: float,
+    axes: FloatArray,
+    start: FloatArray,
+    step: float,
+    centre: FloatArray,
+    square: FloatArray,
+    mirror: bool,
+    w4: FloatArray,
+    d4: FloatArray,
+    v4: FloatArray,
+    e4: FloatArray,
+) -> float:
     """Distance to the solid between two spline surfaces; w4, d4, v4, e4 are scratch (4,)."""
     u = axes[0, 0] * x + axes[0, 1] * y + axes[0, 2] * z
     v = axes[1, 0] * x + axes[1, 1] * y + axes[1, 2] * z
@@ -85,8 +106,8 @@ def sheet(x, y, z, axes, start, step, centre, square, mirror, w4, d4, v4, e4):
         u = abs(u)
     a = (u - start[0]) / step - 1.0
     b = (v - start[1]) / step - 1.0
-    i = int(math.floor(a))
-    j = int(math.floor(b))
+    i = math.floor(a)
+    j = math.floor(b)
     nu, nv = centre.shape
     if i < 0 or j < 0 or i > nu - 4 or j > nv - 4:
         return FAR
@@ -122,16 +143,13 @@ def sheet(x, y, z, axes, start, step, centre, square, mirror, w4, d4, v4, e4):
     tv /= step
     e = w - c
     value = e * e - t
-    if t > 0.0 and value < 0.0:
-        # Inside, the gradient vanishes on the mid-surface: take it at the nearer face instead.
-        h = math.sqrt(t)
-        s = h if e >= 0.0 else -h
-        slope = math.sqrt(
-            4.0 * t + (2.0 * s * cu + tu) * (2.0 * s * cu + tu) + (2.0 * s * cv + tv) * (2.0 * s * cv + tv)
-        )
-        return -2.0 * h * (h - abs(e)) / max(slope, 1e-6)
     gu = 2.0 * e * cu + tu
     gv = 2.0 * e * cv + tv
+    if value < 0.0:
+        # Inside, the gradient vanishes on the mid-surface: take its w part at the nearer face.
+        h = math.sqrt(t)
+        slope = math.sqrt(4.0 * t + gu * gu + gv * gv)
+        return float(-2.0 * h * (h - abs(e)) / max(slope, 1e-6))
     slope = math.sqrt(4.0 * e * e + gu * gu + gv * gv)
     f = value / max(slope, 1e-6)
     if t > 0.0:
@@ -141,11 +159,11 @@ def sheet(x, y, z, axes, start, step, centre, square, mirror, w4, d4, v4, e4):
         gu = 2.0 * s * cu + tu
         gv = 2.0 * s * cv + tv
         f = max(f, 2.0 * h * (abs(e) - h) / max(math.sqrt(4.0 * t + gu * gu + gv * gv), 1e-6))
-    return min(f, FAR)
+    return float(min(f, FAR))
 
 
 @njit(cache=True)
-def body(x, y, z, b):
+def body(x: float, y: float, z: float, b: FloatArray) -> float:
     """Vertebral body from four sagittal corners.
 
     ``b``: 0-7 y, z of the corners anterior-top, posterior-top, anterior-bottom, posterior-bottom;
@@ -190,7 +208,7 @@ def body(x, y, z, b):
 
 
 @njit(cache=True)
-def cone(x, y, z, c, o):
+def cone(x: float, y: float, z: float, c: FloatArray, o: int) -> float:
     """Round cone: ``c[o:o+8]`` = end points a, b and their radii."""
     ax, ay, az = c[o], c[o + 1], c[o + 2]
     dx, dy, dz = c[o + 3] - ax, c[o + 4] - ay, c[o + 5] - az
@@ -198,11 +216,11 @@ def cone(x, y, z, c, o):
     t = (px * dx + py * dy + pz * dz) / (dx * dx + dy * dy + dz * dz)
     t = min(1.0, max(0.0, t))
     qx, qy, qz = px - t * dx, py - t * dy, pz - t * dz
-    return math.sqrt(qx * qx + qy * qy + qz * qz) - (c[o + 6] + t * (c[o + 7] - c[o + 6]))
+    return float(math.sqrt(qx * qx + qy * qy + qz * qz) - (c[o + 6] + t * (c[o + 7] - c[o + 6])))
 
 
 @njit(cache=True)
-def canal(x, v, w, table):
+def canal(x: float, v: float, w: float, table: FloatArray) -> float:
     """Elliptic canal along v: rows of ``table`` are v, centre w, half-width, half-depth."""
     n = len(table)
     if v > table[0, 0]:
@@ -220,12 +238,23 @@ def canal(x, v, w, table):
     q, s = x / a, (w - centre) / b
     r = math.sqrt(q * q + s * s)
     if r < 1e-3:
-        return -b
+        return float(-b)
     return (r - 1.0) * r / math.sqrt(q * q / (a * a) + s * s / (b * b))
 
 
 @njit(cache=True, parallel=True)
-def hip_field(out, origin, spacing, m, axes, start, step, centre, square, cup):
+def hip_field(
+    out: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    m: FloatArray,
+    axes: FloatArray,
+    start: FloatArray,
+    step: float,
+    centre: FloatArray,
+    square: FloatArray,
+    cup: FloatArray,
+) -> None:
     """Hip bone on a box; ``cup`` = reference centre (3,) and radius of the acetabular cavity."""
     for i in prange(out.shape[0]):
         w4, d4, v4, e4 = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
@@ -246,13 +275,25 @@ def hip_field(out, origin, spacing, m, axes, start, step, centre, square, cup):
 
 @njit(cache=True, parallel=True)
 def sacrum_field(
-    out, origin, spacing, m, axes, start, step, centre, square, first, table, canals, plate
-):
+    out: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    m: FloatArray,
+    axes: FloatArray,
+    start: FloatArray,
+    step: float,
+    centre: FloatArray,
+    square: FloatArray,
+    first: FloatArray,
+    table: FloatArray,
+    canals: FloatArray,
+    plate: FloatArray,
+) -> None:
     """Sacrum on a box.
 
     ``first`` is the S1 body, ``table`` the sacral canal, ``canals`` (n, 8) cones of the foramina with
     x >= 0 (cut on both sides), ``plate`` = y, z of a point on the S1 endplate, its unit normal (y, z),
-    half-width and y of the posterior rim: above the plate and within that outline there is no bone.
+    half-width and half-depth: above the plate and within that outline there is no bone.
     """
     for i in prange(out.shape[0]):
         w4, d4, v4, e4 = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
@@ -270,8 +311,10 @@ def sacrum_field(
                     height = plate[2] * (y - plate[0]) + plate[3] * (z - plate[1])
                     along = plate[3] * (y - plate[0]) - plate[2] * (z - plate[1])
                     # How deep inside the column above the endplate this point lies.
-                    inside = min(plate[4] - abs(x), plate[5] - along)
-                    f = smooth_max(f, min(height + 1.0, 0.7 * inside), 2.0)
+                    r = ((abs(x) / plate[4]) ** 2.5 + (abs(along) / plate[5]) ** 2.5) ** 0.4
+                    inside = (1.0 - r) * plate[5]
+                    floor = height + 3.0 * smoothstep((0.93 - r) / 0.12)
+                    f = smooth_max(f, min(floor, 0.8 * inside), 2.0)
                     f = smooth_min(f, body(x, y, z, first), 2.0)
                     v = axes[1, 1] * y + axes[1, 2] * z
                     w = axes[2, 1] * y + axes[2, 2] * z
@@ -283,9 +326,22 @@ def sacrum_field(
 
 @njit(cache=True, parallel=True)
 def vertebra_field(
-    out, origin, spacing, m, shape, axes1, start1, step1, centre1, square1,
-    axes2, start2, step2, centre2, square2,
-):  # fmt: skip
+    out: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    m: FloatArray,
+    shape: FloatArray,
+    axes1: FloatArray,
+    start1: FloatArray,
+    step1: float,
+    centre1: FloatArray,
+    square1: FloatArray,
+    axes2: FloatArray,
+    start2: FloatArray,
+    step2: float,
+    centre2: FloatArray,
+    square2: FloatArray,
+) -> None:
     """Lumbar vertebra on a box: body ``shape``, pedicles with transverse processes (1), arch (2)."""
     for i in prange(out.shape[0]):
         w4, d4, v4, e4 = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
@@ -305,7 +361,15 @@ def vertebra_field(
 
 
 @njit(cache=True, parallel=True)
-def femur_field(out, origin, spacing, m, head, cones, widths):
+def femur_field(
+    out: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    m: FloatArray,
+    head: FloatArray,
+    cones: FloatArray,
+    widths: FloatArray,
+) -> None:
     """Proximal femur on a box: ``head`` sphere (4,), ``cones`` (n, 8) blended by ``widths`` (n,)."""
     for i in prange(out.shape[0]):
         flat = cones.ravel()
@@ -326,19 +390,24 @@ def femur_field(out, origin, spacing, m, head, cones, widths):
 
 
 @njit(cache=True, parallel=True)
-def part_company(a, b, gap):
-    """Carve ``gap`` mm between two fields in place, half from each, along their mid-surface."""
+def part_company(a: Grid, b: Grid, gap: float, rim: float) -> None:
+    """Carve ``gap`` mm between two fields in place, half from each, along their mid-surface.
+
+    The new edges are rounded over ``rim`` mm: a feather edge is neither anatomy nor a closed mesh.
+    """
     for i in prange(a.shape[0]):
         for j in range(a.shape[1]):
             for k in range(a.shape[2]):
                 p, q = a[i, j, k], b[i, j, k]
                 if p < FAR and q < FAR:
-                    a[i, j, k] = max(p, 0.5 * (p - q) + 0.5 * gap)
-                    b[i, j, k] = max(q, 0.5 * (q - p) + 0.5 * gap)
+                    a[i, j, k] = smooth_max(p, 0.5 * (p - q) + 0.5 * gap, rim)
+                    b[i, j, k] = smooth_max(q, 0.5 * (q - p) + 0.5 * gap, rim)
 
 
 @njit(cache=True, parallel=True)
-def close_joint(a, b, origin, spacing, centre, radius):
+def close_joint(
+    a: Grid, b: Grid, origin: FloatArray, spacing: FloatArray, centre: FloatArray, radius: float
+) -> None:
     """Swell two facing fields in place until they just meet, near ``centre`` only."""
     for i in prange(a.shape[0]):
         dx = origin[0] + i * spacing[0] - centre[0]
@@ -346,9 +415,11 @@ def close_joint(a, b, origin, spacing, centre, radius):
             dy = origin[1] + j * spacing[1] - centre[1]
             for k in range(a.shape[2]):
                 dz = origin[2] + k * spacing[2] - centre[2]
-                near = 1.0 - smoothstep((math.sqrt(dx * dx + dy * dy + dz * dz) / radius - 0.7) / 0.3)
+                near = 1.0 - smoothstep(
+                    (math.sqrt(dx * dx + dy * dy + dz * dz) / radius - 0.7) / 0.3
+                )
                 total = a[i, j, k] + b[i, j, k]
-                if near > 0.0 and -2.0 < total < 8.0:
-                    grow = near * (0.5 * total + 1.0) * (1.0 - smoothstep((total - 4.0) / 4.0))
+                if near > 0.0 and -2.4 < total < 7.0:
+                    grow = near * (0.5 * total + 1.2) * (1.0 - smoothstep((total - 1.0) / 3.5))
                     a[i, j, k] -= grow
                     b[i, j, k] -= grow

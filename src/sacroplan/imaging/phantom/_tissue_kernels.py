@@ -5,57 +5,74 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit, prange
 
-from sacroplan.imaging.phantom._kernels import FAR, cone, smoothstep
+from sacroplan.geometry.frames import FloatArray
+from sacroplan.imaging.phantom._kernels import FAR, Grid, cone, smoothstep
 
 
 @njit(cache=True)
-def _table(z, table, column):
+def _table(z: float, table: FloatArray, column: int) -> float:
     n = len(table)
     if z <= table[0, 0]:
-        return table[0, column]
+        return float(table[0, column])
     if z >= table[n - 1, 0]:
-        return table[n - 1, column]
+        return float(table[n - 1, column])
     k = 0
     while z > table[k + 1, 0]:
         k += 1
     t = (z - table[k, 0]) / (table[k + 1, 0] - table[k, 0])
     t = t * t * (3.0 - 2.0 * t)
-    return table[k, column] + t * (table[k + 1, column] - table[k, column])
+    return float(table[k, column] + t * (table[k + 1, column] - table[k, column]))
 
 
 @njit(cache=True)
-def _ellipsoid(x, y, z, e, o):
+def _ellipsoid(x: float, y: float, z: float, e: FloatArray, o: int) -> float:
     q = (x - e[o]) / e[o + 3], (y - e[o + 1]) / e[o + 4], (z - e[o + 2]) / e[o + 5]
     r = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
-    return (r - 1.0) * min(e[o + 3], min(e[o + 4], e[o + 5]))
+    return float((r - 1.0) * min(e[o + 3], min(e[o + 4], e[o + 5])))
 
 
 @njit(cache=True)
-def _mix(inside, outside, distance, width):
+def _mix(inside: float, outside: float, distance: float, width: float) -> float:
     """``inside`` where distance < 0, ``outside`` beyond; linear over ``width`` (partial volume)."""
     t = min(1.0, max(0.0, 0.5 + distance / width))
     return inside + t * (outside - inside)
 
 
 @njit(cache=True)
-def noise_at(noise, i, j, k):
+def noise_at(noise: Grid, i: int, j: int, k: int) -> float:
     """Periodic noise block (n, n, n), n a power of two."""
     n = noise.shape[0] - 1
-    return noise[i & n, j & n, k & n]
+    return float(noise[i & n, j & n, k & n])
 
 
 @njit(cache=True, parallel=True)
 def paint_soft(
-    hu, near, origin, spacing, outline, cavities, organs, psoas, back, coarse, coarse_mm, table_y, level
-):
+    hu: Grid,
+    near: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    outline: FloatArray,
+    cavities: FloatArray,
+    organs: FloatArray,
+    psoas: FloatArray,
+    back: FloatArray,
+    coarse: Grid,
+    coarse_mm: float,
+    table_y: float,
+    seat_y: float,
+    gut_z: float,
+    level: FloatArray,
+) -> None:
     """Soft tissue, air and table on the whole grid.
 
     ``near`` is the distance to any bone (capped), ``outline`` rows of z, half-width, front y, back y,
     fat at the side, in front, behind; ``cavities`` (n, 6) ellipsoids of the belly, ``organs`` (n, 7)
     ellipsoids with their HU, ``psoas`` (n, 8) cones, ``back`` (n, 8) cones of the erector spinae,
-    ``coarse`` a periodic noise block of ``coarse_mm``; ``level`` HU of air, fat, muscle, skin, bowel,
+    ``coarse`` a periodic noise block of ``coarse_mm``; the table lies behind ``table_y``, gluteal muscles
+    behind ``seat_y``, bowel above ``gut_z``; ``level`` HU of air, fat, muscle, skin, bowel,
     table.
     """
     air, fat, muscle, skin, bowel, bench = level
@@ -73,17 +90,22 @@ def paint_soft(
             fat_rear = _table(z, outline, 6)
             cy = 0.5 * (front + rear)
             hy = 0.5 * (rear - front)
+            deep = smoothstep((outline[2, 0] - z) / 60.0)
             for j in range(hu.shape[1]):
                 y = origin[1] + j * spacing[1]
                 q, s = abs(x) / half, abs(y - cy) / hy
-                r = (q**2.5 + s**2.5) ** 0.4
                 value = air
-                gx, gy = q**1.5 / half, s**1.5 / hy
-                grad = math.sqrt(gx * gx + gy * gy) / max(r, 1e-3) ** 1.5
-                body = (r - 1.0) / max(grad, 1e-4)
+                body = FAR
+                if q < 1.1 and s < 1.1:
+                    # Superellipse of exponent 2.5.
+                    gx, gy = q * math.sqrt(q), s * math.sqrt(s)
+                    r = (q * gx + s * gy) ** 0.4
+                    gx, gy = gx / half, gy / hy
+                    grad = math.sqrt(gx * gx + gy * gy) / (max(r, 1e-3) * math.sqrt(max(r, 1e-3)))
+                    body = (r - 1.0) / max(grad, 1e-4)
                 # The cleft between the buttocks.
-                cleft = max(0.0, (y - cy) / hy - 0.55) * smoothstep((outline[2, 0] - z) / 60.0)
-                body += 28.0 * cleft * math.exp(-((x / 9.0) ** 2))
+                if deep > 0.0 and abs(x) < 30.0 and y > cy + 0.55 * hy:
+                    body += 28.0 * deep * ((y - cy) / hy - 0.55) * math.exp(-((x / 9.0) ** 2))
                 if body < 2.0:
                     grain = noise_at(
                         coarse,
@@ -94,7 +116,7 @@ def paint_soft(
                     # Fat thickness from the direction on the outline.
                     c2 = q * q / max(q * q + s * s, 1e-6)
                     ring = c2 * fat_side + (1.0 - c2) * (fat_rear if y > cy else fat_front)
-                    inner = body + ring + 1.5 * grain
+                    inner = body + ring + 0.8 * grain
                     # Fibrous septa make fat and muscle look alive.
                     strand = fat + 9.0 * grain
                     belly = FAR
@@ -110,7 +132,7 @@ def paint_soft(
                             keep = max(keep, 1.5 - cone(x, y, z, fp, 8 * e))
                         inside = max(max(belly, keep), inner + 9.0)
                         gut = strand
-                        if grain > 0.15:
+                        if z > gut_z and grain > 0.15:
                             gut = bowel + 12.0 * grain
                             if grain > 1.45:
                                 gut = -850.0
@@ -118,11 +140,16 @@ def paint_soft(
                             gut = _mix(fo[7 * e + 6], gut, _ellipsoid(x, y, z, fo, 7 * e), 2.0)
                         value = _mix(gut, value, inside, 2.0)
                     # Fat planes around the muscles of the back and around the psoas.
-                    for e in range(len(back)):
-                        d = abs(cone(x, y, z, fb, 8 * e))
-                        if d < 1.6 and inner < 0.0 and near[i, j, k] > 1.5:
-                            value = 0.6 * fat + 0.4 * value
-                    value = _mix(value, skin, -(body + 2.0), 1.0)
+                    if inner < 0.0 and near[i, j, k] > 1.5:
+                        d = FAR
+                        for e in range(len(back)):
+                            d = min(d, cone(x, y, z, fb, 8 * e))
+                        d = abs(d + 0.5 * grain)
+                        if belly > 2.0 and y > seat_y:
+                            # Between the gluteal muscles, which lie on the hip bone in layers.
+                            d = min(d, abs(near[i, j, k] + 1.2 * grain - 15.0))
+                        value += (0.8 * (fat - value)) * (1.0 - smoothstep((d - 0.5) / 0.9))
+                    value = _mix(value, skin, body + 1.5, 1.0)
                     value = _mix(value, air, body, width)
                 elif y > table_y and y < table_y + 45.0:
                     # A curved carbon shell on foam.
@@ -136,7 +163,7 @@ def paint_soft(
 
 
 @njit(cache=True, parallel=True)
-def keep_nearest(near, field):
+def keep_nearest(near: Grid, field: Grid) -> None:
     """Minimum of two fields, in place."""
     for i in prange(near.shape[0]):
         for j in range(near.shape[1]):
@@ -145,7 +172,9 @@ def keep_nearest(near, field):
 
 
 @njit(cache=True, parallel=True)
-def paint_disc(hu, origin, spacing, seat, level):
+def paint_disc(
+    hu: Grid, origin: FloatArray, spacing: FloatArray, seat: FloatArray, level: float
+) -> None:
     """Intervertebral disc: an elliptic plate before the bones are painted over it.
 
     ``seat`` = centre (3,), axis (3,), half-width, half-depth, half-height; HU ``level``.
@@ -168,9 +197,22 @@ def paint_disc(hu, origin, spacing, seat, level):
 
 @njit(cache=True, parallel=True)
 def paint_bone(
-    hu, label, field, origin, spacing, number, shell, ends, cortical, marrow, fine, coarse, fine_mm,
-    coarse_mm, texture,
-):  # fmt: skip
+    hu: Grid,
+    label: Grid,
+    field: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    number: int,
+    shell: float,
+    ends: FloatArray,
+    cortical: float,
+    marrow: float,
+    fine: Grid,
+    coarse: Grid,
+    fine_mm: float,
+    coarse_mm: float,
+    texture: float,
+) -> None:
     """One bone into the image and the labels, on its box.
 
     ``shell`` cortex thickness, or with ``ends`` = z, z, thickness a thickness that grows downwards;
@@ -211,7 +253,18 @@ def paint_bone(
 
 
 @njit(cache=True, parallel=True)
-def paint_tumour(hu, label, origin, spacing, balls, coarse, coarse_mm, level, host, number):
+def paint_tumour(
+    hu: Grid,
+    label: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    balls: FloatArray,
+    coarse: Grid,
+    coarse_mm: float,
+    level: float,
+    host: int,
+    number: int,
+) -> None:
     """Lytic tumour with a soft part in front: ``balls`` (n, 4) spheres blended and made uneven."""
     width = spacing[0]
     for i in prange(hu.shape[0]):
@@ -231,7 +284,8 @@ def paint_tumour(hu, label, origin, spacing, balls, coarse, coarse_mm, level, ho
                 if d > 6.0:
                     continue
                 d += 1.6 * (
-                    math.sin(0.21 * x + 1.0) * math.sin(0.26 * y + 2.0) + math.sin(0.24 * z + 0.12 * x)
+                    math.sin(0.21 * x + 1.0) * math.sin(0.26 * y + 2.0)
+                    + math.sin(0.24 * z + 0.12 * x)
                 )
                 own = label[i, j, k]
                 if own != 0 and own != host:
@@ -253,7 +307,7 @@ def paint_tumour(hu, label, origin, spacing, balls, coarse, coarse_mm, level, ho
 
 
 @njit(cache=True, parallel=True)
-def add_noise(hu, noise, amplitude):
+def add_noise(hu: Grid, noise: Grid, amplitude: float) -> None:
     """Add scaled noise in place."""
     for i in prange(hu.shape[0]):
         for j in range(hu.shape[1]):
@@ -261,7 +315,7 @@ def add_noise(hu, noise, amplitude):
                 hu[i, j, k] += amplitude * noise[i, j, k]
 
 
-def periodic_noise(rng: np.random.Generator, n: int, sigma: float) -> np.ndarray:
+def periodic_noise(rng: np.random.Generator, n: int, sigma: float) -> npt.NDArray[np.float32]:
     """Smooth periodic noise block (n, n, n) of unit variance; ``sigma`` in voxels."""
     white = rng.standard_normal((n, n, n))
     frequency = np.fft.fftfreq(n)

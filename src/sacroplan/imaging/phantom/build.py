@@ -14,13 +14,14 @@ from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
 from sacroplan.imaging.phantom import fields, landmarks, reference, tissue
 from sacroplan.imaging.phantom.parameters import PhantomParameters
 from sacroplan.imaging.phantom.pose import Pose, solve
+from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, silent
 
 WIDTH_MM, DEPTH_MM = 384.0, 272.0
 """Extent of the image; wide enough for the skin of the largest patient."""
 
-BELOW_MM, ABOVE_MM = 14.0, 6.0
-"""Room under the ischial tuberosities, and above the L4 endplate (half a disc)."""
+BELOW_MM, ABOVE_MM = 14.0, 10.0
+"""Room under the ischial tuberosities, and above the L4 endplate (its facets)."""
 
 MOST_SPACING_MM = 3.0
 """Coarser grids lose the sacroiliac gap and the pedicles."""
@@ -43,6 +44,37 @@ class Phantom:
     labels: LabelMap
     landmarks: dict[str, FloatArray]
     parameters: PhantomParameters
+
+    @property
+    def pelvic_incidence_deg(self) -> float:
+        """Pelvic incidence of the truth landmarks, in the mid-plane of the sacrum (SAG-PI)."""
+        p = self.landmarks
+        plate = p["S1EP_ANT"] - p["S1EP_POST"]
+        axis = p["HJC_L"] - p["HJC_R"]
+        # The plate's normal lies in the plane of the plate's sagittal line, square to it.
+        across = axis - (axis @ plate) / (plate @ plate) * plate
+        normal = np.cross(plate, across)
+        normal /= np.linalg.norm(normal)
+        to_hip = 0.5 * (p["HJC_L"] + p["HJC_R"]) - p["S1EP"]
+        return float(np.degrees(np.arccos(abs(normal @ to_hip) / np.linalg.norm(to_hip))))
+
+    def metrics(self) -> Metrics:
+        """Figures of the synthetic patient."""
+        p = self.landmarks
+
+        def apart(a: str, b: str) -> float:
+            return float(np.linalg.norm(p[a] - p[b]))
+
+        return {
+            "phantom.pelvic_incidence": Metric(
+                self.pelvic_incidence_deg, "deg", "Pelvic incidence", ("SP-PHANTOM-01",)
+            ),
+            "phantom.hip_centres": Metric(apart("HJC_L", "HJC_R"), "mm", "Distance of hip centres"),
+            "phantom.asis": Metric(apart("ASIS_L", "ASIS_R"), "mm", "Distance of the ASIS"),
+            "phantom.tumour_volume": Metric(
+                self.labels.volume_mm3("tumour") / 1000.0, "cm3", "Tumour with its soft part"
+            ),
+        }
 
 
 def grid(pose: Pose, spacing_mm: npt.ArrayLike) -> VolumeGeometry:

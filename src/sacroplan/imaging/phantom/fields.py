@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan import evidence
-from sacroplan.geometry.frames import FloatArray
+from sacroplan.geometry.frames import FloatArray, Rigid
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.imaging.phantom import _kernels, reference
 from sacroplan.imaging.phantom.pose import BoneMap, Pose
@@ -18,6 +18,9 @@ Field = npt.NDArray[np.float32]
 
 BOX_MARGIN_MM = 7.0
 """Room around a bone's box, for blends and for the gap to its neighbour."""
+
+RIM_MM = 2.5
+"""Rounding of the rims of carved joints."""
 
 JOINT_RADIUS_MM = 40.0
 """The sacroiliac joint's two faces are brought into contact within this distance of its centre."""
@@ -60,8 +63,6 @@ def femur_map(hip: BoneMap) -> BoneMap:
     """The femur hangs in its socket: scaled like the hip, turned with it, not widened with it."""
     centre = hip.to_world(reference.array("hip", "HJC"))
     scale = np.full(3, hip.mean_scale)
-    from sacroplan.geometry.frames import Rigid
-
     return BoneMap(Rigid(np.eye(3), centre), scale, side=hip.side)
 
 
@@ -72,12 +73,14 @@ def _arrays(s: Sheet) -> tuple[FloatArray, FloatArray, float, FloatArray, FloatA
 def foramen(level: str) -> dict[str, FloatArray]:
     """Foramina of ``level`` on the left in the reference pose.
 
-    Keys ``canal``, ``ventral``, ``flare``, ``dorsal`` (3,) mm and ``radii`` (4,).
+    Keys ``canal``, ``root``, ``ventral``, ``flare``, ``dorsal`` (3,) mm and ``radii`` (4,).
     """
     row = reference.array("sacrum", f"{level}_foramen")
     axes = sheets()["sacrum"].axes
     names = ("canal", "ventral", "flare", "dorsal")
     out = {n: row[3 * i : 3 * i + 3] @ axes for i, n in enumerate(names)}
+    # The dorsal branch leaves the root canal half-way: there it runs straight backwards.
+    out["root"] = 0.5 * (out["canal"] + out["ventral"])
     out["radii"] = row[12:16]
     return out
 
@@ -90,7 +93,7 @@ def _canals() -> FloatArray:
         r = f["radii"]
         rows.append([*f["canal"], *f["ventral"], r[0], r[1]])
         rows.append([*f["ventral"], *f["flare"], r[1], r[2]])
-        rows.append([*f["canal"], *f["dorsal"], r[0], r[3]])
+        rows.append([*f["root"], *f["dorsal"], r[3], r[3]])
     return np.array(rows)
 
 
@@ -101,7 +104,7 @@ def _plate() -> FloatArray:
     depth = float(np.hypot(c[2] - c[0], c[3] - c[1]))
     normal = np.array([-(c[3] - c[1]), c[2] - c[0]]) / depth
     centre = np.array([c[0] + c[2], c[1] + c[3]]) / 2
-    return np.array([*centre, *normal, half + 2.0, 0.5 * depth + 0.5])
+    return np.array([*centre, *normal, half + 2.0, 0.5 * depth + 1.5])
 
 
 def bones(geometry: VolumeGeometry, pose: Pose) -> dict[str, Bone]:
@@ -169,7 +172,9 @@ def bones(geometry: VolumeGeometry, pose: Pose) -> dict[str, Bone]:
 
 def _joints(b: dict[str, Bone], geometry: VolumeGeometry, pose: Pose) -> None:
     """Bring the sacroiliac faces together, then carve every gap, in place."""
-    gap = {n: evidence.value("SP-PHANTOM-03", n) for n in ("sacroiliac", "facet", "symphysis", "hip")}
+    gap = {
+        n: evidence.value("SP-PHANTOM-03", n) for n in ("sacroiliac", "facet", "symphysis", "hip")
+    }
     for name, map_ in (("hip_left", pose.hip_left), ("hip_right", pose.hip_right)):
         centre = map_.to_world(reference.array("hip", "SIJ"))
         pair = overlap(b["sacrum"], b[name])
@@ -192,7 +197,20 @@ def _joints(b: dict[str, Bone], geometry: VolumeGeometry, pose: Pose) -> None:
     for first, second, kind in pairs:
         pair = overlap(b[first], b[second])
         if pair is not None:
-            _kernels.part_company(pair[0], pair[1], gap[kind])
+            _kernels.part_company(pair[0], pair[1], gap[kind], RIM_MM)
+    for bone in b.values():
+        _one_piece(bone)
+
+
+def _one_piece(bone: Bone) -> None:
+    """Turn voxel-sized islands, which carving may leave, into soft tissue, in place."""
+    from scipy.ndimage import label
+
+    pieces, count = label(bone.field < 0.0)
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        bone.field[(pieces > 0) & (pieces != int(np.argmax(sizes)))] = 0.5
 
 
 def overlap(a: Bone, b: Bone) -> tuple[Field, Field, npt.NDArray[np.int64]] | None:
@@ -203,9 +221,9 @@ def overlap(a: Bone, b: Bone) -> tuple[Field, Field, npt.NDArray[np.int64]] | No
         return None
 
     def view(bone: Bone) -> Field:
-        i, j, k = (slice(int(p - o), int(q - o)) for p, q, o in zip(low, high, bone.start, strict=True))
+        i, j, k = (
+            slice(int(p - o), int(q - o)) for p, q, o in zip(low, high, bone.start, strict=True)
+        )
         return bone.field[i, j, k]
 
     return view(a), view(b), low
-
-

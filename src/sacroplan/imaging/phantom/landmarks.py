@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from sacroplan.geometry.frames import FloatArray
+from sacroplan.geometry.frames import FloatArray, perpendicular, unit
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.imaging.phantom import reference
 from sacroplan.imaging.phantom.fields import Bone, foramen, overlap
 from sacroplan.imaging.phantom.pose import BoneMap, Pose, endplate
 
-SEARCH_MM = 9.0
-"""An extremal landmark is looked for within this distance of its expected place."""
+SURROUNDED = 0.9
+"""A foramen's mouth is where this share of directions still meets bone."""
 
-# Directions in the pelvis: lateral, posterior, superior. None: the nearest surface point.
-_EXTREMES: dict[str, tuple[float, float, float] | None] = {
-    "ASIS": (0.15, -1.0, 0.0),
-    "AIIS": (0.0, -1.0, 0.0),
-    "PSIS": (0.0, 1.0, 0.0),
-    "PIIS": (0.0, 0.8, -0.6),
-    "GSN": None,
-    "ISP": (-0.5, 0.87, 0.0),
-    "PT": (0.25, -0.97, 0.0),
+# The direction (lateral, posterior, superior) in which a landmark is extreme, and how far from its
+# expected place it is looked for (mm); without a distance it is the nearest surface point.
+_EXTREMES: dict[str, tuple[tuple[float, float, float], float]] = {
+    "ASIS": ((0.0, -1.0, 0.0), 10.0),
+    "AIIS": ((0.0, -1.0, 0.0), 7.0),
+    "PSIS": ((0.0, 1.0, 0.0), 9.0),
+    "PIIS": ((0.0, 0.8, -0.6), 3.5),
+    "GSN": ((0.0, 0.0, 0.0), 0.0),
+    "ISP": ((-0.5, 0.87, 0.0), 8.0),
+    "PT": ((0.0, -1.0, 0.0), 5.0),
 }
 
 
@@ -53,21 +54,25 @@ def on_surface(bone: Bone, geometry: VolumeGeometry, point: FloatArray) -> Float
 
 
 def extreme(
-    bone: Bone, geometry: VolumeGeometry, point: FloatArray, direction: FloatArray
+    bone: Bone,
+    geometry: VolumeGeometry,
+    point: FloatArray,
+    direction: FloatArray,
+    search_mm: float,
 ) -> FloatArray:
-    """The bone's farthest point along ``direction`` within ``SEARCH_MM`` of ``point``, on its surface."""
-    i, j, k = np.nonzero(bone.field < 0.0)
-    world = geometry.to_world(np.stack([i, j, k], 1) + np.asarray(bone.start))
-    close = world[np.linalg.norm(world - point, axis=1) < SEARCH_MM]
-    if not len(close):
-        return on_surface(bone, geometry, point)
-    return on_surface(bone, geometry, close[int(np.argmax(close @ direction))])
+    """The bone's farthest point along ``direction`` near the surface point next to ``point``."""
+    start = on_surface(bone, geometry, point)
+    ticks = np.arange(-search_mm, search_mm + 0.01, 0.5)
+    cube = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), -1).reshape(-1, 3)
+    near = start + cube[np.linalg.norm(cube, axis=1) <= search_mm]
+    inside = near[sample(bone, geometry, near) < 0.0]
+    if not len(inside):
+        return start
+    return on_surface(bone, geometry, inside[int(np.argmax(inside @ direction))])
 
 
 def enclosure(bone: Bone, geometry: VolumeGeometry, point: FloatArray, axis: FloatArray) -> float:
     """Share of 32 rays at right angles to ``axis`` that meet bone within 13 mm of ``point``."""
-    from sacroplan.geometry.frames import perpendicular, unit
-
     n = unit(axis)
     e1 = perpendicular(n)
     e2 = np.cross(n, e1)
@@ -75,21 +80,16 @@ def enclosure(bone: Bone, geometry: VolumeGeometry, point: FloatArray, axis: Flo
     rays = np.cos(turn)[:, None] * e1 + np.sin(turn)[:, None] * e2
     reach = np.arange(0.5, 13.0, 0.5)
     points = point + rays[:, None] * reach[:, None]
-    values = sample(bone, geometry, points.reshape(-1, 3)).reshape(32, -1)
+    values = sample(bone, geometry, points.reshape(-1, 3)).reshape(len(turn), -1)
     return float((values.min(axis=1) < 0.0).mean())
 
 
-def mouth(bone: Bone, geometry: VolumeGeometry, inner: FloatArray, outer: FloatArray) -> FloatArray:
-    """The outermost point (3,) from ``inner`` to ``outer`` that bone still surrounds."""
-    axis = outer - inner
-    best, most = inner, -1.0
-    for t in np.linspace(0.0, 1.0, 41):
-        p = inner + t * axis
-        share = enclosure(bone, geometry, p, axis)
-        free = float(sample(bone, geometry, p[None])[0]) > 0.8
-        if free and (share >= 0.9 or share > most):
-            best, most = p, min(share, 0.9)
-    return best
+def mouth(bone: Bone, geometry: VolumeGeometry, path: FloatArray) -> FloatArray:
+    """The last point (3,) of ``path`` (n, 3), which leads out of a canal, that bone surrounds."""
+    axis = path[-1] - path[0]
+    shares = np.array([enclosure(bone, geometry, p, axis) for p in path])
+    wanted = min(SURROUNDED, float(shares.max()))
+    return np.asarray(path[int(np.flatnonzero(shares >= wanted)[-1])])
 
 
 def _isthmus(bone: Bone, geometry: VolumeGeometry, map_: BoneMap, start: FloatArray) -> FloatArray:
@@ -126,24 +126,22 @@ def find(geometry: VolumeGeometry, bones: dict[str, Bone], pose: Pose) -> dict[s
     out["L5IEP"] = edges.mean(axis=0)
     for side, map_ in (("L", pose.hip_left), ("R", pose.hip_right)):
         bone = bones["hip_left" if side == "L" else "hip_right"]
-        for name, direction in _EXTREMES.items():
+        for name, (direction, search_mm) in _EXTREMES.items():
             point = map_.to_world(reference.array("hip", name))
-            if direction is None:
-                out[f"{name}_{side}"] = on_surface(bone, geometry, point)
-            else:
-                d = np.array(direction) * np.array([map_.side, 1.0, 1.0])
-                out[f"{name}_{side}"] = extreme(bone, geometry, point, d)
+            d = np.array(direction) * np.array([map_.side, 1.0, 1.0])
+            out[f"{name}_{side}"] = extreme(bone, geometry, point, d, search_mm)
         out[f"HJC_{side}"] = map_.to_world(reference.array("hip", "HJC"))
         out[f"SIJ_{side}"] = _joint_centre(geometry, bones["sacrum"], bone)
         mirror = np.array([map_.side, 1.0, 1.0])
         for level in reference.LEVELS:
             f = foramen(level)
-            inner, ventral, dorsal = (
-                pose.sacrum.to_world(f[n] * mirror) for n in ("canal", "flare", "dorsal")
+            root, ventral, flare, dorsal = (
+                pose.sacrum.to_world(f[n] * mirror) for n in ("root", "ventral", "flare", "dorsal")
             )
-            middle = pose.sacrum.to_world(f["ventral"] * mirror)
-            out[f"{level}AF_{side}"] = mouth(bones["sacrum"], geometry, middle, ventral)
-            out[f"{level}PF_{side}"] = mouth(bones["sacrum"], geometry, inner, dorsal)
+            front = np.linspace(root, ventral, 30), np.linspace(ventral, flare, 20)
+            back = np.linspace(0.8 * root + 0.2 * dorsal, dorsal, 40)
+            out[f"{level}AF_{side}"] = mouth(bones["sacrum"], geometry, np.concatenate(front))
+            out[f"{level}PF_{side}"] = mouth(bones["sacrum"], geometry, back)
         for name, spine in (("L4", pose.l4), ("L5", pose.l5)):
             start = reference.array(name, "PED") * mirror
             out[f"{name}PED_{side}"] = spine.to_world(_isthmus(bones[name], geometry, spine, start))

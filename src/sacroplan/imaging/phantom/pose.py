@@ -23,6 +23,9 @@ BEND_FROM_MM, BEND_TO_MM, BEND_PIVOT_Y_MM = -25.0, -105.0, 60.0
 BEND_SHARE = 0.45
 """A steeper sacral plate goes with a more curved sacrum: this share of the turn is taken back below."""
 
+PRESS_MM = 1.0
+"""The hip bones are pressed together by this much, so that the carved sacroiliac gap is even."""
+
 SPINE_SHARE = 0.42
 """How much of a change of sacral slope each lumbar joint takes back."""
 
@@ -168,7 +171,8 @@ def solve(parameters: PhantomParameters) -> Pose:
         lean = chain(turn(2, 0.7 * a, pivot), turn(0, 0.6 * a * side, pivot))
         wide = scale * np.array([1.0 + 0.008 * a * side, 1.0, 1.0 - 0.006 * a * side])
         shift = Rigid(np.eye(3), pivot - pivot * wide / scale)
-        return BoneMap(chain(lean, shift), wide, outlet=outlet, side=side)
+        press = Rigid(np.eye(3), np.array([-PRESS_MM * side, 0.0, 0.0]))
+        return BoneMap(chain(press, chain(lean, shift)), wide, outlet=outlet, side=side)
 
     left, right = hip(1.0), hip(-1.0)
     centre = reference.array("hip", "HJC")

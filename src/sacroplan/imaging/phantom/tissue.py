@@ -9,7 +9,7 @@ from sacroplan import evidence
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.imaging.phantom import _kernels, _tissue_kernels, reference
-from sacroplan.imaging.phantom.fields import Bone
+from sacroplan.imaging.phantom.fields import NAMES, Bone
 from sacroplan.imaging.phantom.parameters import PhantomParameters
 from sacroplan.imaging.phantom.pose import BoneMap, Pose, endplate
 from sacroplan.imaging.phantom.shapes import sheets
@@ -37,10 +37,10 @@ _OUTLINE = np.array(
         [110.0, 152.0, -124.0, 84.0, 20.0, 20.0, 16.0],
     ]
 )
-_CAVITIES = np.array(
-    [[0.0, -46.0, 45.0, 112.0, 66.0, 130.0], [0.0, 10.0, -78.0, 52.0, 52.0, 62.0]]
+_CAVITIES = np.array([[0.0, -46.0, 45.0, 112.0, 66.0, 130.0], [0.0, 10.0, -78.0, 52.0, 52.0, 62.0]])
+_ORGANS = np.array(
+    [[0.0, -45.0, -92.0, 36.0, 26.0, 25.0, 8.0], [3.0, 42.0, -88.0, 14.0, 14.0, 46.0, 32.0]]
 )
-_ORGANS = np.array([[0.0, -45.0, -92.0, 36.0, 26.0, 25.0, 8.0], [3.0, 42.0, -88.0, 14.0, 14.0, 46.0, 32.0]])
 _UTERUS = np.array([[-4.0, -5.0, -72.0, 24.0, 27.0, 21.0, 62.0]])
 _PSOAS = np.array(
     [
@@ -50,13 +50,18 @@ _PSOAS = np.array(
     ]
 )
 _BACK = np.array(
-    [[30.0, 58.0, 120.0, 27.0, 62.0, 20.0, 22.0, 21.0], [27.0, 62.0, 20.0, 18.0, 78.0, -50.0, 21.0, 9.0]]
+    [
+        [30.0, 58.0, 120.0, 27.0, 62.0, 20.0, 22.0, 21.0],
+        [27.0, 62.0, 20.0, 18.0, 78.0, -50.0, 21.0, 9.0],
+    ]
 )
 
 
 def skin_front_mm(pose: Pose) -> float:
     """Most anterior y of the skin (LPS mm)."""
-    return float(endplate(pose.sacrum)["S1EP"][1] + _OUTLINE[:, 2].min() * pose.sacrum.mean_scale / 0.93)
+    return float(
+        endplate(pose.sacrum)["S1EP"][1] + _OUTLINE[:, 2].min() * pose.sacrum.mean_scale / 0.93
+    )
 
 
 def _level(name: str) -> float:
@@ -82,7 +87,7 @@ def paint(
     rng = np.random.default_rng([parameters.seed, 20])
     coarse = _tissue_kernels.periodic_noise(rng, NOISE_CELLS, 3.0)
     fine = _tissue_kernels.periodic_noise(rng, NOISE_CELLS, 1.1)
-    spacing, origin = geometry.spacing_mm, geometry.origin
+    spacing = geometry.spacing_mm
 
     near = np.full(geometry.shape, _kernels.FAR, dtype=np.float32)
     for bone in bones.values():
@@ -94,7 +99,7 @@ def paint(
 
     _discs(hu, geometry, pose)
     label = np.zeros(geometry.shape, dtype=np.uint8)
-    for number, name in ((k, v) for k, v in _numbers().items() if v in bones):
+    for number, name in ((k, v) for k, v in NAMES.items() if v in bones):
         bone = bones[name]
         kind = name.split("_")[0] if "_" in name else ("sacrum" if name == "sacrum" else "vertebra")
         shell = evidence.value("SP-PHANTOM-04", "femur_head" if kind == "femur" else kind)
@@ -121,16 +126,10 @@ def paint(
     for axis in range(2):
         gaussian_filter1d(noise, 0.6, axis=axis, output=noise, mode="wrap")
     # The correlated noise of a reconstruction: its variance is restored after the filter.
-    _tissue_kernels.add_noise(hu, noise, np.float32(_level("noise") / noise[::4, ::4, ::4].std()))
+    _tissue_kernels.add_noise(hu, noise, _level("noise") / float(noise[::4, ::4, ::4].std()))
     np.rint(hu, out=hu)
     np.clip(hu, CT_FLOOR_HU, 3071, out=hu)
     return hu.astype(np.int16), label
-
-
-def _numbers() -> dict[int, str]:
-    from sacroplan.imaging.phantom.fields import NAMES
-
-    return NAMES
 
 
 def _soft(
@@ -163,7 +162,7 @@ def _soft(
         hu, near, geometry.origin, geometry.spacing_mm, outline, placed(_CAVITIES, 1, 0),
         placed(organs, 1, 1), placed(_both_sides(_PSOAS, (0, 3)), 2, 0),
         placed(_both_sides(_BACK, (0, 3)), 2, 0), coarse, COARSE_MM,
-        float(outline[:, 3].max()) + 4.0, level,
+        float(outline[:, 3].max()) + 4.0, at[1] - 25.0 * g, at[2] - 50.0 * g, level,
     )  # fmt: skip
 
 
@@ -222,7 +221,7 @@ def _tumour(
     low = np.maximum(np.floor(geometry.to_index(world.min(0) - reach)), 0).astype(int)
     high = np.minimum(np.ceil(geometry.to_index(world.max(0) + reach)), geometry.shape).astype(int)
     part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    numbers = {v: k for k, v in _numbers().items()}
+    numbers = {v: k for k, v in NAMES.items()}
     _tissue_kernels.paint_tumour(
         hu[part], label[part], geometry.to_world(low), geometry.spacing_mm, balls, coarse, COARSE_MM,
         _level("tumour"), numbers["sacrum"], numbers["tumour"],
