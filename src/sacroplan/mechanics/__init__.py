@@ -1,0 +1,1 @@
+"""Finite elements: materials from HU, tetrahedral model, load cases, solvers, criteria, deck."""

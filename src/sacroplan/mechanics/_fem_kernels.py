@@ -1,0 +1,377 @@
+"""Compiled loops of the finite-element method. Serial on purpose: same input, same bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True)
+def node_graph(elements, number, n):  # type: ignore[no-untyped-def]
+    """CSR graph (row starts, sorted columns) of nodes that share an element.
+
+    ``number`` maps nodes to unknown blocks 0..n-1, -1 for fixed nodes, which get no row.
+    """
+    m, e = elements.shape
+    start = np.zeros(n + 1, dtype=np.int64)
+    for t in range(m):
+        for a in range(e):
+            i = number[elements[t, a]]
+            if i >= 0:
+                start[i + 1] += 1
+    for i in range(n):
+        start[i + 1] += start[i]
+    fill = start[:-1].copy()
+    around = np.empty(start[n], dtype=np.int32)
+    for t in range(m):
+        for a in range(e):
+            i = number[elements[t, a]]
+            if i >= 0:
+                around[fill[i]] = t
+                fill[i] += 1
+    seen = np.full(n, -1, dtype=np.int32)
+    rows = np.zeros(n + 1, dtype=np.int64)
+    for i in range(n):
+        count = 0
+        for k in range(start[i], start[i + 1]):
+            for b in range(e):
+                j = number[elements[around[k], b]]
+                if j >= 0 and seen[j] != i:
+                    seen[j] = i
+                    count += 1
+        rows[i + 1] = rows[i] + count
+    columns = np.empty(rows[n], dtype=np.int32)
+    seen[:] = -1
+    for i in range(n):
+        at = rows[i]
+        for k in range(start[i], start[i + 1]):
+            for b in range(e):
+                j = number[elements[around[k], b]]
+                if j >= 0 and seen[j] != i:
+                    seen[j] = i
+                    columns[at] = j
+                    at += 1
+        columns[rows[i] : rows[i + 1]].sort()
+    return rows, columns
+
+
+@njit(cache=True)
+def _find(columns, low, high, j):  # type: ignore[no-untyped-def]
+    while low < high:
+        mid = (low + high) // 2
+        if columns[mid] < j:
+            low = mid + 1
+        else:
+            high = mid
+    return low
+
+
+@njit(cache=True)
+def barycentric_gradients(p, g):  # type: ignore[no-untyped-def]
+    """Gradients (4, 3) of the barycentric coordinates of corners ``p`` (4, 3); returns volume."""
+    e1 = p[1] - p[0]
+    e2 = p[2] - p[0]
+    e3 = p[3] - p[0]
+    c1 = np.cross(e2, e3)
+    c2 = np.cross(e3, e1)
+    c3 = np.cross(e1, e2)
+    det = e1[0] * c1[0] + e1[1] * c1[1] + e1[2] * c1[2]
+    for d in range(3):
+        g[1, d] = c1[d] / det
+        g[2, d] = c2[d] / det
+        g[3, d] = c3[d] / det
+        g[0, d] = -g[1, d] - g[2, d] - g[3, d]
+    return det / 6.0
+
+
+@njit(cache=True)
+def shape_gradients(bary, g, edges, out):  # type: ignore[no-untyped-def]
+    """Gradients (10, 3) of the quadratic shape functions at barycentric coordinates (4,)."""
+    for a in range(4):
+        for d in range(3):
+            out[a, d] = (4.0 * bary[a] - 1.0) * g[a, d]
+    for e in range(6):
+        a, b = edges[e, 0], edges[e, 1]
+        for d in range(3):
+            out[4 + e, d] = 4.0 * (bary[a] * g[b, d] + bary[b] * g[a, d])
+
+
+@njit(cache=True)
+def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges):  # type: ignore[no-untyped-def]
+    """Stiffness blocks (nnz, 3, 3) of isotropic elements with 4 (linear) or 10 nodes."""
+    out = np.zeros((columns.shape[0], 3, 3))
+    m, e = elements.shape
+    q = gauss.shape[0] if e == 10 else 1
+    g = np.empty((4, 3))
+    grads = np.empty((q, e, 3))
+    p = np.empty((4, 3))
+    for t in range(m):
+        for a in range(4):
+            p[a] = points[elements[t, a]]
+        volume = barycentric_gradients(p, g)
+        if e == 10:
+            for k in range(q):
+                shape_gradients(gauss[k], g, edges, grads[k])
+        else:
+            grads[0] = g
+        w = volume / q
+        la, mu = lame[t], shear[t]
+        for a in range(e):
+            i = number[elements[t, a]]
+            if i < 0:
+                continue
+            for b in range(e):
+                j = number[elements[t, b]]
+                if j < 0:
+                    continue
+                at = _find(columns, rows[i], rows[i + 1], j)
+                for k in range(q):
+                    dot = 0.0
+                    for d in range(3):
+                        dot += grads[k, a, d] * grads[k, b, d]
+                    for r in range(3):
+                        for s in range(3):
+                            out[at, r, s] += w * (
+                                la * grads[k, a, r] * grads[k, b, s]
+                                + mu * grads[k, a, s] * grads[k, b, r]
+                            )
+                        out[at, r, r] += w * mu * dot
+    return out
+
+
+@njit(cache=True)
+def internal_forces(points, elements, lame, shear, u, gauss, edges):  # type: ignore[no-untyped-def]
+    """(n, 3, c) nodal forces of displacements ``u`` (n, 3, c), straight from the elements."""
+    out = np.zeros(u.shape)
+    cases = u.shape[2]
+    g = np.empty((4, 3))
+    grads = np.empty((10, 3))
+    p = np.empty((4, 3))
+    h = np.empty((3, 3))
+    sig = np.empty((3, 3))
+    for t in range(elements.shape[0]):
+        for a in range(4):
+            p[a] = points[elements[t, a]]
+        volume = barycentric_gradients(p, g)
+        for k in range(gauss.shape[0]):
+            shape_gradients(gauss[k], g, edges, grads)
+            w = volume / gauss.shape[0]
+            for c in range(cases):
+                h[:] = 0.0
+                for a in range(10):
+                    for r in range(3):
+                        for s in range(3):
+                            h[r, s] += u[elements[t, a], r, c] * grads[a, s]
+                trace = h[0, 0] + h[1, 1] + h[2, 2]
+                for r in range(3):
+                    for s in range(3):
+                        sig[r, s] = shear[t] * (h[r, s] + h[s, r])
+                    sig[r, r] += lame[t] * trace
+                for a in range(10):
+                    for r in range(3):
+                        f = 0.0
+                        for s in range(3):
+                            f += sig[r, s] * grads[a, s]
+                        out[elements[t, a], r, c] += w * f
+    return out
+
+
+@njit(cache=True)
+def strains(points, elements, u, bary, edges):  # type: ignore[no-untyped-def]
+    """(m, q, 6) strains xx, yy, zz, xy, yz, zx (tensor shear) at barycentric points (q, 4)."""
+    m = elements.shape[0]
+    out = np.empty((m, bary.shape[0], 6))
+    g = np.empty((4, 3))
+    grads = np.empty((10, 3))
+    p = np.empty((4, 3))
+    h = np.empty((3, 3))
+    for t in range(m):
+        for a in range(4):
+            p[a] = points[elements[t, a]]
+        barycentric_gradients(p, g)
+        for k in range(bary.shape[0]):
+            shape_gradients(bary[k], g, edges, grads)
+            h[:] = 0.0
+            for a in range(10):
+                for r in range(3):
+                    for s in range(3):
+                        h[r, s] += u[elements[t, a], r] * grads[a, s]
+            out[t, k, 0] = h[0, 0]
+            out[t, k, 1] = h[1, 1]
+            out[t, k, 2] = h[2, 2]
+            out[t, k, 3] = 0.5 * (h[0, 1] + h[1, 0])
+            out[t, k, 4] = 0.5 * (h[1, 2] + h[2, 1])
+            out[t, k, 5] = 0.5 * (h[2, 0] + h[0, 2])
+    return out
+
+
+@njit(cache=True)
+def multiply(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
+    """y = K x for vectors (n, 3, c)."""
+    c = x.shape[2]
+    s = np.empty((3, c))
+    for i in range(rows.shape[0] - 1):
+        s[:] = 0.0
+        for k in range(rows[i], rows[i + 1]):
+            j = columns[k]
+            for q in range(c):
+                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
+                s[0, q] += blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
+                s[1, q] += blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
+                s[2, q] += blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
+        y[i] = s
+
+
+@njit(cache=True)
+def inverse_diagonal(rows, columns, blocks):  # type: ignore[no-untyped-def]
+    """(n, 3, 3) inverses of the diagonal blocks."""
+    n = rows.shape[0] - 1
+    out = np.empty((n, 3, 3))
+    for i in range(n):
+        k = _find(columns, rows[i], rows[i + 1], i)
+        out[i] = np.linalg.inv(blocks[k])
+    return out
+
+
+@njit(cache=True)
+def sweep(rows, columns, blocks, diagonal, b, x, backward):  # type: ignore[no-untyped-def]
+    """One block Gauss-Seidel sweep on K x = b, in place, vectors (n, 3, c)."""
+    n = rows.shape[0] - 1
+    c = x.shape[2]
+    s = np.empty((3, c))
+    for step in range(n):
+        i = n - 1 - step if backward else step
+        s[:] = b[i]
+        for k in range(rows[i], rows[i + 1]):
+            j = columns[k]
+            if j == i:
+                continue
+            for q in range(c):
+                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
+                s[0, q] -= blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
+                s[1, q] -= blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
+                s[2, q] -= blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
+        for q in range(c):
+            for r in range(3):
+                x[i, r, q] = (
+                    diagonal[i, r, 0] * s[0, q]
+                    + diagonal[i, r, 1] * s[1, q]
+                    + diagonal[i, r, 2] * s[2, q]
+                )
+
+
+@njit(cache=True)
+def first_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-untyped-def]
+    """Forward block Gauss-Seidel sweep from zero: only columns before the row contribute."""
+    n = rows.shape[0] - 1
+    c = x.shape[2]
+    s = np.empty((3, c))
+    for i in range(n):
+        s[:] = b[i]
+        for k in range(rows[i], rows[i + 1]):
+            j = columns[k]
+            if j >= i:
+                break
+            for q in range(c):
+                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
+                s[0, q] -= blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
+                s[1, q] -= blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
+                s[2, q] -= blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
+        for q in range(c):
+            for r in range(3):
+                x[i, r, q] = (
+                    diagonal[i, r, 0] * s[0, q]
+                    + diagonal[i, r, 1] * s[1, q]
+                    + diagonal[i, r, 2] * s[2, q]
+                )
+
+
+@njit(cache=True)
+def upper_rest(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
+    """y = b - K x after a first sweep (L + D) x = b: minus the upper triangle times x."""
+    c = x.shape[2]
+    s = np.empty((3, c))
+    for i in range(rows.shape[0] - 1):
+        s[:] = 0.0
+        for k in range(rows[i + 1] - 1, rows[i] - 1, -1):
+            j = columns[k]
+            if j <= i:
+                break
+            for q in range(c):
+                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
+                s[0, q] -= blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
+                s[1, q] -= blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
+                s[2, q] -= blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
+        y[i] = s
+
+
+@njit(cache=True)
+def strains_at(points, elements, u, where, bary, edges):  # type: ignore[no-untyped-def]
+    """(k, 6) tensor strains at barycentric points (k, 4) of elements ``where`` (k,)."""
+    out = np.empty((where.shape[0], 6))
+    g = np.empty((4, 3))
+    grads = np.empty((10, 3))
+    p = np.empty((4, 3))
+    h = np.empty((3, 3))
+    for n in range(where.shape[0]):
+        t = where[n]
+        for a in range(4):
+            p[a] = points[elements[t, a]]
+        barycentric_gradients(p, g)
+        shape_gradients(bary[n], g, edges, grads)
+        h[:] = 0.0
+        for a in range(10):
+            for r in range(3):
+                for s in range(3):
+                    h[r, s] += u[elements[t, a], r] * grads[a, s]
+        out[n, 0], out[n, 1], out[n, 2] = h[0, 0], h[1, 1], h[2, 2]
+        out[n, 3] = 0.5 * (h[0, 1] + h[1, 0])
+        out[n, 4] = 0.5 * (h[1, 2] + h[2, 1])
+        out[n, 5] = 0.5 * (h[2, 0] + h[0, 2])
+    return out
+
+
+@njit(cache=True)
+def sphere_means(centres, volumes, values, radius):  # type: ignore[no-untyped-def]
+    """(n,) volume-weighted mean of ``values`` over all centres within ``radius`` of each centre."""
+    n = centres.shape[0]
+    low = np.array([centres[:, 0].min(), centres[:, 1].min(), centres[:, 2].min()])
+    size = np.empty(3, dtype=np.int64)
+    for c in range(3):
+        size[c] = int((centres[:, c].max() - low[c]) / radius) + 1
+    cell = np.empty(n, dtype=np.int64)
+    start = np.zeros(size[0] * size[1] * size[2] + 1, dtype=np.int64)
+    for i in range(n):
+        a = int((centres[i, 0] - low[0]) / radius)
+        b = int((centres[i, 1] - low[1]) / radius)
+        c = int((centres[i, 2] - low[2]) / radius)
+        cell[i] = (a * size[1] + b) * size[2] + c
+        start[cell[i] + 1] += 1
+    for i in range(start.shape[0] - 1):
+        start[i + 1] += start[i]
+    fill = start[:-1].copy()
+    items = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        items[fill[cell[i]]] = i
+        fill[cell[i]] += 1
+    out = np.empty(n)
+    for i in range(n):
+        c0 = cell[i] // (size[1] * size[2])
+        c1 = cell[i] // size[2] % size[1]
+        c2 = cell[i] % size[2]
+        total = 0.0
+        weight = 0.0
+        for a in range(max(0, c0 - 1), min(size[0], c0 + 2)):
+            for b in range(max(0, c1 - 1), min(size[1], c1 + 2)):
+                for c in range(max(0, c2 - 1), min(size[2], c2 + 2)):
+                    s = (a * size[1] + b) * size[2] + c
+                    for k in range(start[s], start[s + 1]):
+                        j = items[k]
+                        d = 0.0
+                        for x in range(3):
+                            d += (centres[i, x] - centres[j, x]) ** 2
+                        if d <= radius * radius:
+                            total += volumes[j] * values[j]
+                            weight += volumes[j]
+        out[i] = total / weight
+    return out

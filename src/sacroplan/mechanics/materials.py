@@ -1,0 +1,175 @@
+"""Element moduli: bone from the CT, metal and joint tissue from the evidence table.
+
+One modulus per element, the mean over twenty points of it, rounded to a geometric group. The solver
+and the exported deck read the same rounded numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sacroplan import evidence
+from sacroplan.errors import Doubt, MechanicsError
+from sacroplan.geometry.frames import AxisFrame, FloatArray
+from sacroplan.geometry.sampling import sample
+from sacroplan.geometry.volume import Volume
+from sacroplan.mechanics import laws
+from sacroplan.mechanics.calibration import Calibration
+from sacroplan.mechanics.mesh import TetMesh
+from sacroplan.mechanics.solids import Implicit
+
+VERTEBRAE = ("L1", "L2", "L3", "L4", "L5")
+"""Bones mapped by the vertebral law and without an explicit pelvic cortex."""
+
+_COUNTS = [
+    (i, j, k, 3 - i - j - k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)
+]
+SAMPLES = (np.array(_COUNTS, dtype=np.float64) + 0.25) / 4.0
+"""(20, 4) evenly spread barycentric points inside an element."""
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """Per element: what it is made of.
+
+    Attributes
+    ----------
+    young_mpa, poisson : (m,) moduli, rounded to groups.
+    apparent_g_cm3 : (m,) mean apparent density of bone, NaN elsewhere.
+    cortical_share : (m,) share of the element within the explicit cortex.
+    at_floor : (m,) bone elements whose modulus is the void floor.
+    calibration : HU to density.
+    law : name of the law set.
+    doubts : reservations.
+    """
+
+    young_mpa: FloatArray
+    poisson: FloatArray
+    apparent_g_cm3: FloatArray
+    cortical_share: FloatArray
+    at_floor: npt.NDArray[np.bool_]
+    calibration: Calibration
+    law: str
+    doubts: tuple[Doubt, ...]
+
+
+def grouped(young_mpa: FloatArray) -> FloatArray:
+    """Moduli rounded to powers of the group ratio (SP-MECH-10), at most 1 % off."""
+    step = np.log(evidence.value("SP-MECH-10", "ratio"))
+    value = np.exp(np.rint(np.log(young_mpa) / step) * step)
+    # Six digits, so that a deck prints exactly what the solver used.
+    scale = 10.0 ** (5 - np.floor(np.log10(value)))
+    return np.asarray(np.rint(value * scale) / scale)
+
+
+def _sampled_hu(volume: Volume, points: FloatArray) -> FloatArray:
+    geometry = volume.geometry
+    index = np.clip(geometry.to_index(points), 0.0, np.array(geometry.shape) - 1.0)
+    return sample(geometry, volume.data, geometry.to_world(index), np.nan)
+
+
+def _bone(
+    mesh: TetMesh,
+    chosen: npt.NDArray[np.bool_],
+    depth: Implicit,
+    volume: Volume,
+    axes: AxisFrame,
+    calibration: Calibration,
+    law: laws.Law,
+    shell: bool,
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """(modulus, apparent density, cortical share) of chosen elements, share of metal in the CT."""
+    p = np.einsum("qc,mcd->mqd", SAMPLES, mesh.nodes[mesh.elements[chosen, :4]])
+    flat = np.ascontiguousarray(p.reshape(-1, 3))
+    hu = _sampled_hu(volume, axes.to_world(flat))
+    qct = calibration.qct(hu)
+    young = law(qct)
+    cortex = np.zeros(len(flat), dtype=bool)
+    if shell:
+        cortex = depth(flat) > -evidence.value("DIM-17", "thickness")
+        young = np.where(cortex, evidence.value("EM-14", "modulus"), young)
+    young = np.maximum(young, evidence.value("EM-16", "floor"))
+    metal = float(np.mean(hu > evidence.value("CT-09", "threshold"))) if len(hu) else 0.0
+    q = len(SAMPLES)
+    return (
+        young.reshape(-1, q).mean(axis=1),
+        laws.apparent_density(qct).reshape(-1, q).mean(axis=1),
+        cortex.reshape(-1, q).mean(axis=1),
+        metal,
+    )
+
+
+def joint_material(name: str) -> tuple[float, float]:
+    """(modulus MPa, Poisson ratio) of a joint by the kind its name begins with. MAT-B4, MAT-B5."""
+    if name.startswith("disc"):
+        return evidence.value("MAT-B4", "modulus"), evidence.value("MAT-B4", "poisson")
+    if name.startswith("sacroiliac"):
+        return evidence.value("MAT-B5", "cartilage"), evidence.value("MAT-B5", "cartilage_poisson")
+    if name.startswith("symphysis"):
+        return evidence.value("MAT-B5", "symphysis"), evidence.value("MAT-B5", "symphysis_poisson")
+    raise MechanicsError(f"No material is known for the joint {name!r}.")
+
+
+def assign(
+    mesh: TetMesh,
+    bone_depth: Mapping[str, Implicit],
+    volume: Volume,
+    axes: AxisFrame,
+    calibration: Calibration,
+    law_name: str,
+    porosity: float,
+) -> Materials:
+    """Moduli of every element of a mesh in the local coordinates of ``axes``.
+
+    ``bone_depth`` holds the *intact* bones: the cortex lies under the periosteum, not under a cut.
+    """
+    m = len(mesh.elements)
+    young, poisson = np.full(m, np.nan), np.full(m, np.nan)
+    apparent, cortical = np.full(m, np.nan), np.zeros(m)
+    chosen_laws = laws.law_set(law_name)
+    titanium = 1000.0 * evidence.value("MAT-T1", "modulus")
+    doubts = list(calibration.doubts)
+    for name, kind in zip(mesh.names, mesh.kinds, strict=True):
+        at = mesh.of(name)
+        if not at.any():
+            continue
+        if kind == "joint":
+            young[at], poisson[at] = joint_material(name)
+        elif kind == "porous":
+            young[at] = laws.porous_titanium(porosity)[0]
+            poisson[at] = evidence.value("MAT-T1", "poisson")
+        elif kind in ("core", "screw", "rod"):
+            young[at], poisson[at] = titanium, evidence.value("MAT-T1", "poisson")
+        else:
+            vertebra = name in VERTEBRAE
+            law = laws.LAWS[chosen_laws.vertebra if vertebra else chosen_laws.pelvis]
+            e, rho, cortex, metal = _bone(
+                mesh, at, bone_depth[name], volume, axes, calibration, law, not vertebra
+            )
+            young[at], apparent[at], cortical[at] = e, rho, cortex
+            poisson[at] = np.where(
+                cortex > 0.5,
+                evidence.value("MAT-B6", "cortical"),
+                evidence.value("MAT-B6", "trabecular"),
+            )
+            if metal > 0:
+                doubts.append(
+                    Doubt(
+                        "mechanics",
+                        f"mechanics.metal_in_{name}",
+                        f"{100 * metal:.2g} % of {name} shows HU above "
+                        f"{evidence.value('CT-09', 'threshold'):.0f}: metal in the image makes the "
+                        "mapped stiffness there unreliable.",
+                        ("CT-09",),
+                    )
+                )
+    floor = evidence.value("EM-16", "floor")
+    bone = mesh.of_kind("bone")
+    at_floor = bone & (young <= floor * (1.0 + 1e-9))
+    return Materials(
+        grouped(young), poisson, apparent, cortical, at_floor, calibration, law_name, tuple(doubts)
+    )
