@@ -54,6 +54,7 @@ class Landmarks:
     how : name of a point to ``automatic`` or ``user``.
     joints : ``left`` and ``right`` sacroiliac joint, where sacrum and hip bone meet.
     hip_radius_mm : ``left`` and ``right`` radius of the fitted femoral head or socket.
+    table_up : (3,) cranial along the table (the grid's k axis), the "vertical" of a supine CT.
     doubts : what is missing or uncertain, and why.
     """
 
@@ -62,6 +63,7 @@ class Landmarks:
     how: Mapping[str, str]
     joints: Mapping[str, JointExtent] = field(default_factory=dict)
     hip_radius_mm: Mapping[str, float] = field(default_factory=dict)
+    table_up: FloatArray = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
     doubts: tuple[Doubt, ...] = ()
 
     def point(self, name: str) -> FloatArray:
@@ -500,11 +502,12 @@ class _Search:
         up = np.array([0.0, 1.0, 0.0])
         up = unit(up - (up @ right) * right)
         bodies: dict[str, spine.Body] = {}
-        for name in ("sacrum", *LUMBAR):
+        for name in (*LUMBAR, "sacrum"):
             if name not in self.bones:
                 continue
+            l5 = bodies["L5"].centre if "L5" in bodies else None
             try:
-                bodies[name] = spine.find_body(self.bones[name], up, right, name == "sacrum")
+                bodies[name] = spine.find_body(self.bones[name], up, right, name == "sacrum", l5)
             except GeometryError as error:
                 label, row = ("S1", "LMK-S1EP") if name == "sacrum" else (name, "LMK-L5IEP")
                 self.doubt("no_vertebral_body", f"{label}: {error}", row)
@@ -686,6 +689,7 @@ class _Search:
             {n: "user" if n in self.user else "automatic" for n in names},
             joints,
             {side: s.radius_mm for side, s in self.sphere.items()},
+            self.axes[:, 1].copy(),
             tuple(self.doubts),
         )
 

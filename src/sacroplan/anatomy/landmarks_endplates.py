@@ -24,6 +24,10 @@ osteophytes."""
 RIM_DROP_MM = 2.0
 """The endplate ends where the surface has fallen this far below its plane."""
 
+L5_TO_S1_MM = 46.0
+"""The middle of S1 is no further than this from the middle of L5: half of L5 (14), disc (5 to 14), half
+of S1 (15)."""
+
 BODY_WIDTH = 0.75
 """Half width of a body is at most this times its depth (S1: 50 x 33 mm), so that a transverse process
 or the sacral ala at the same level is not taken for body."""
@@ -64,10 +68,16 @@ class Body:
     right: FloatArray
 
 
-def find_body(bone: Surface, up: FloatArray, right: FloatArray, sacrum: bool) -> Body:
+def find_body(
+    bone: Surface,
+    up: FloatArray,
+    right: FloatArray,
+    sacrum: bool,
+    l5: FloatArray | None = None,
+) -> Body:
     """Body of a vertebra, or of S1 where ``sacrum``, from the largest ball inside the bone.
 
-    ``up`` and ``right`` (3,) are first guesses.
+    ``up`` and ``right`` (3,) are first guesses; ``l5`` (3,) is the L5 body where it is known.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -84,9 +94,11 @@ def find_body(bone: Surface, up: FloatArray, right: FloatArray, sacrum: bool) ->
     depth = inner[tuple(where.T)]
     middle = np.abs((p - point) @ right) <= 6.0
     if sacrum:
-        # S1 is the highest body; S2 can be as thick in a flat sacrum.
-        height = p @ up
-        middle &= height >= np.quantile(bone.vertices @ up, 0.98) - 50.0
+        # S1 is the body next to L5, or the highest; S2 can be as thick, a tumour thicker.
+        if l5 is not None:
+            middle &= np.linalg.norm(p - l5, axis=1) <= L5_TO_S1_MM
+        else:
+            middle &= p @ up >= np.quantile(bone.vertices @ up, 0.98) - 50.0
     if not middle.any():
         raise GeometryError("No vertebral body lies near the bone's mirror plane.")
     p, depth = p[middle], depth[middle]
@@ -209,8 +221,9 @@ def _edges(
         top, np.clip(np.rint((xs[near] + reach) / 0.5).astype(int), 0, len(bins) - 1), hs[near]
     )
     on = top > -RIM_DROP_MM
-    start = int(np.argmin(np.abs(bins)))
-    if not on[max(0, start - 4) : start + 5].any():
+    # Start over the middle, or at the nearest place where there is endplate at all.
+    start = int(np.argmin(np.abs(bins) + np.where(on, 0.0, np.inf)))
+    if abs(bins[start]) > 0.5 * foot.half_depth:
         return None
     low = high = start
     # A gap of up to 1.5 mm (a Schmorl node's mouth, a vessel) does not end the endplate.
@@ -219,6 +232,8 @@ def _edges(
     while low > 0 and on[max(0, low - 3) : low].any():
         low -= 1
     plate = (xs >= bins[low] - 0.25) & (xs <= bins[high] + 0.25) & near & (hs > -RIM_DROP_MM)
+    if not plate.any():
+        return None
     front, back = float(xs[plate].max()), float(xs[plate].min())
     # The samples only find the edge; where the curve crosses the drop is exact.
     below = cut[:, :, 1] * sign + RIM_DROP_MM
@@ -304,7 +319,7 @@ def find_sacral_endplate(
         if plate is None:
             continue
         height = float((plate.centre - body.centre) @ plate.normal)
-        if not 3.0 < height < 30.0 or plate.normal @ up < 0.1:
+        if not 3.0 < height < 40.0 or plate.normal @ up < 0.1:
             continue
         if best is None or plate.area_mm2 > best.area_mm2:
             best = plate

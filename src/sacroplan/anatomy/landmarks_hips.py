@@ -85,12 +85,14 @@ def pubic_tubercle(hip: HipShape) -> FloatArray | None:
     return _pick(hip, mask, [1.0, 0.0, 0.0])
 
 
-def _profile(points: FloatArray, levels: FloatArray, sign: float) -> FloatArray | None:
-    """Furthest ``sign * a`` of ``points`` at every level of s (1 mm apart), smoothed over 5 mm."""
+def _profile(
+    points: FloatArray, levels: FloatArray, direction: tuple[float, float]
+) -> FloatArray | None:
+    """Furthest reach along ``direction`` (a, l) at every level of s (1 mm apart), smoothed over 5 mm."""
     out = np.full(len(levels), -np.inf)
     near = (points[:, 1] > levels[0] - 0.5) & (points[:, 1] < levels[-1] + 0.5)
     slot = np.clip(np.rint(points[near, 1] - levels[0]).astype(int), 0, len(levels) - 1)
-    np.maximum.at(out, slot, sign * points[near, 0])
+    np.maximum.at(out, slot, points[near][:, [0, 2]] @ np.array(direction))
     filled = np.isfinite(out)
     if np.count_nonzero(filled) < 10:
         return None
@@ -99,24 +101,31 @@ def _profile(points: FloatArray, levels: FloatArray, sign: float) -> FloatArray 
 
 
 def ischial_spine(hip: HipShape, notch: FloatArray | None) -> FloatArray | None:
-    """Ischial spine (LMK-ISP): first bump of the posterior border below the greater notch."""
+    """Ischial spine (LMK-ISP): the bump of the posterior border, back and inwards, between the
+    greater notch above and the lesser below."""
     if hip.hip_centre is None or notch is None:
         return None
     p, c = hip.points, hip.hip_centre
-    levels = np.arange(c[1] - 35.0, notch[1] - 20.0, 1.0)
+    low, high = c[1] - 30.0, min(c[1] + 25.0, notch[1] - 15.0)
+    levels = np.arange(low - 12.0, high + 12.0, 1.0)
     levels = levels[levels > p[:, 1].min() + 1.0]
-    if len(levels) < 15:
+    if len(levels) < 25:
         return None
-    back = _profile(p[p[:, 0] < c[0]], levels, -1.0)
+    back = _profile(p[p[:, 0] < c[0] - 10.0], levels, (-0.87, -0.5))
     if back is None:
         return None
-    for k in range(len(levels) - 3, 2, -1):
-        # A bump stands out against the lesser notch below and the greater one above.
-        below, above = back[max(0, k - 15) : k].min(), back[k:].min()
-        if back[k] >= back[k - 2 : k + 3].max() and back[k] - max(below, above) > 0.4:
-            near = (np.abs(p[:, 1] - levels[k]) < 4.0) & (p[:, 0] < -back[k] + 6.0)
-            return _pick(hip, near, [-0.7, 0.0, -0.7])
-    return None
+    best, proud = -1, 0.3
+    for k in range(3, len(levels) - 3):
+        if not low <= levels[k] <= high or back[k] < back[k - 2 : k + 3].max():
+            continue
+        rise = back[k] - max(back[max(0, k - 15) : k].min(), back[k : k + 15].min())
+        if rise > proud:
+            best, proud = k, rise
+    if best < 0:
+        return None
+    reach = p[:, [0, 2]] @ np.array([-0.87, -0.5])
+    near = (np.abs(p[:, 1] - levels[best]) < 4.0) & (reach > back[best] - 6.0)
+    return _pick(hip, near, [-0.87, 0.0, -0.5])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,7 +202,7 @@ def piis(hip: HipShape, notch: FloatArray | None, upper: FloatArray | None) -> F
         return None
     p = hip.points
     mask = (p[:, 0] < notch[0] - 5.0) & (p[:, 1] > notch[1] - 20.0) & (p[:, 1] < upper[1] + 5.0)
-    return _pick(hip, mask, [-0.7, -0.7, 0.0])
+    return _pick(hip, mask, [-0.8, -0.6, 0.0])
 
 
 def aiis(hip: HipShape, spine: FloatArray | None) -> FloatArray | None:
@@ -207,7 +216,7 @@ def aiis(hip: HipShape, spine: FloatArray | None) -> FloatArray | None:
     # The pubic ramus lies in front of the bump, further medial.
     body = (p[:, 2] > c[2] - 22.0) & (p[:, 0] > c[0])
     levels = np.arange(low, high, 1.0)
-    front = _profile(p[body], levels, 1.0)
+    front = _profile(p[body], levels, (1.0, 0.0))
     if front is None:
         return None
     # The border slopes back on its way down: compare with the straight line to the hip centre.

@@ -13,11 +13,11 @@ from sacroplan.geometry.surface import Surface
 
 BoolArray = npt.NDArray[np.bool_]
 
-CAP_MM = 1.0
+CAP_MM = 2.0
 """Depth of the cap whose centroid stands for an extreme point: one vertex of a noisy surface would
 jump by the triangle size."""
 
-CAP_REACH_MM = 8.0
+CAP_REACH_MM = 12.0
 """Two separate summits of nearly equal height must not be averaged."""
 
 

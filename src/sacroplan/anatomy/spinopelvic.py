@@ -68,11 +68,11 @@ def _turn(first: FloatArray, second: FloatArray, right: FloatArray) -> float:
     return float(np.degrees(np.arctan2(np.cross(first, second) @ right, first @ second)))
 
 
-def spinopelvic(landmarks: Landmarks, up: npt.ArrayLike) -> Spinopelvic:
+def spinopelvic(landmarks: Landmarks, up: npt.ArrayLike | None = None) -> Spinopelvic:
     """Angles from ``landmarks``; ``up`` (3,) LPS is the patient's long axis on the table, cranial.
 
-    ``up`` is the canonical grid's k axis: a table has no gravity line, so "vertical" means cranial
-    along the table. Projections are onto the plane across the hip axis (bicoxofemoral line), or
+    Without ``up`` it is the canonical grid's k axis: a table has no gravity line, so "vertical"
+    means cranial along the table. Projections are onto the plane across the hip axis (bicoxofemoral line), or
     across the pelvic frame's z where a hip centre is missing.
     """
     p, frames = landmarks.points, landmarks.frames
@@ -88,7 +88,7 @@ def spinopelvic(landmarks: Landmarks, up: npt.ArrayLike) -> Spinopelvic:
         w = np.asarray(v, dtype=np.float64)
         return unit(w - (w @ right) * right)
 
-    vertical = sagittal(up)
+    vertical = sagittal(landmarks.table_up if up is None else up)
     pi = pt = ss = None
     if "S1EP" in frames and "HJC_L" in p and "HJC_R" in p:
         s1 = frames["S1EP"]
