@@ -75,6 +75,16 @@ def rasterise(
 
 
 @njit(cache=True)
+def project(points: Any, right: Any, up: Any, toward: Any, scale: float, xy: Any, z: Any) -> None:
+    """Parallel projection of ``points`` (n, 3): ``xy`` (n, 2) in sub-pixels, depth ``z`` (n,)."""
+    for i in range(points.shape[0]):
+        p0, p1, p2 = points[i, 0], points[i, 1], points[i, 2]
+        xy[i, 0] = round((p0 * right[0] + p1 * right[1] + p2 * right[2]) * scale)
+        xy[i, 1] = round(-(p0 * up[0] + p1 * up[1] + p2 * up[2]) * scale)
+        z[i] = -(p0 * toward[0] + p1 * toward[1] + p2 * toward[2])
+
+
+@njit(cache=True)
 def visible_vertices(xy: Any, z: Any, depth: Any, tolerance: float, seen: Any, weight: Any) -> None:
     """Add ``weight`` (n,) to ``seen`` (n,) for vertices no deeper than the depth image allows."""
     h, w = depth.shape

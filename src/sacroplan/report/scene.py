@@ -69,9 +69,11 @@ def clustered(surface: Surface, cell_mm: float) -> Surface:
 
     No vertex moves further than half a cell's diagonal.
     """
-    cell = np.floor(surface.vertices / cell_mm).astype(np.int64)
-    _, first, inverse = np.unique(cell, axis=0, return_index=True, return_inverse=True)
-    faces = inverse.reshape(-1)[surface.faces]
+    cell = np.floor((surface.vertices - surface.vertices.min(axis=0)) / cell_mm).astype(np.int64)
+    _, ny, nz = cell.max(axis=0) + 1
+    key = (cell[:, 0] * ny + cell[:, 1]) * nz + cell[:, 2]
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    faces = inverse[surface.faces]
     a, b, c = faces.T
     keep = (a != b) & (b != c) & (c != a)
     return Surface(surface.vertices[first], faces[keep].astype(np.int32), surface.frame)
@@ -155,14 +157,14 @@ def open_sky(vertices: FloatArray, faces: IntArray, normals: FloatArray) -> Floa
     shape = (SKY_PIXELS, SKY_PIXELS)
     far, near = np.full(shape, np.inf), np.full(shape, -np.inf)
     seen, total = np.zeros(len(vertices)), np.zeros(len(vertices))
+    xy, z = np.empty((len(vertices), 2), dtype=np.int64), np.empty(len(vertices))
     for toward in directions:
         helper = np.eye(3)[int(np.argmin(np.abs(toward)))]
         right = np.cross(helper, toward)
         right /= np.linalg.norm(right)
         up = np.cross(toward, right)
-        plane = local @ np.column_stack([right, -up]) * scale + 0.5 * SKY_PIXELS
-        xy = np.round(plane * kernels.SUBPIXEL).astype(np.int64)
-        z = -(local @ toward)
+        kernels.project(local, right, up, toward, scale * kernels.SUBPIXEL, xy, z)
+        xy += SKY_PIXELS * kernels.SUBPIXEL // 2
         depth = np.full(shape, np.inf)
         kernels.rasterise(xy, z, faces, near, far, depth, np.full(shape, -1, dtype=np.int32))
         weight = np.maximum(normals @ toward, 0.0)
@@ -193,14 +195,14 @@ def display_meshes(
     for n, p in enumerate(parts):
         progress(0.5 * n / len(parts), f"simplifying {p.title}")
         coarse[p.name] = reduced(p.surface, TOLERANCE_MM)
-    source = {p.name: p.surface for p in parts}
     while sum(len(s.faces) for s in coarse.values()) > FACE_BUDGET:
         left = [p.name for p in parts if tolerance[p.name] < COARSEST_TOLERANCE_MM]
         if not left:
             break
         largest = max(left, key=lambda name: len(coarse[name].faces))
+        # From the last step, which is far smaller than the original: the two deviations add up.
+        coarse[largest] = reduced(coarse[largest], tolerance[largest])
         tolerance[largest] *= 2.0
-        coarse[largest] = reduced(source[largest], tolerance[largest])
     out = {}
     for n, p in enumerate(parts):
         progress(0.5 + 0.5 * n / len(parts), f"shading {p.title}")

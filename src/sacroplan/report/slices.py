@@ -255,8 +255,8 @@ def along_axis(
     middle = np.asarray(axis.at(0.5 * length_mm))
     prefix = f"{title}, " if title else ""
     # The picture's right and down are the grid directions nearest to what a reader expects.
-    side = up - (up @ d) * d
-    side = unit(side) if float(np.linalg.norm(side)) > 0.1 else perpendicular(d)
+    lead = up if abs(float(up @ d)) < np.cos(np.radians(6.0)) else back
+    side = unit(lead - (lead @ d) * d)
     flat = unit(np.cross(d, side))
     views = []
     for other, name in ((flat, "along, level"), (side, "along, upright")):

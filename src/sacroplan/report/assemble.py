@@ -1,0 +1,382 @@
+"""From stage results to a dossier: what is shown, in which colours, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from sacroplan.case.stage import Context, StageRecord, metric_from_json
+from sacroplan.errors import Doubt
+from sacroplan.geometry.frames import Axis, Plane
+from sacroplan.geometry.primitives import prism
+from sacroplan.geometry.surface import Surface
+from sacroplan.metrics import Metrics
+from sacroplan.report.model import (
+    Dossier,
+    InputFile,
+    Overlay,
+    ScenePart,
+    Section,
+    SliceRequest,
+    StageRow,
+    Table,
+    View,
+    view_frame,
+)
+from sacroplan.report.slices import across_plane, along_axis, standard
+
+BONE = "#e3d7bf"
+SPECIMEN = "#c98f86"
+TUMOUR = "#b3274a"
+TITANIUM = "#8d99a6"
+POROUS = "#c9973f"
+SCREW = "#4f7fb5"
+ROD = "#6d7f93"
+GUIDE = "#58a089"
+PLANE = "#d8443c"
+DISC = "#7aa6c2"
+
+TITLES = {
+    "sacrum": "Sacrum",
+    "hip_left": "Left hip bone",
+    "hip_right": "Right hip bone",
+    "femur_left": "Left femur",
+    "femur_right": "Right femur",
+    "ilium_left": "Left ilium, resected part",
+    "ilium_right": "Right ilium, resected part",
+    "l5_s1": "L5-S1 disc",
+    "iliac_left": "Left iliac osteotomy",
+    "iliac_right": "Right iliac osteotomy",
+    "wing_left": "left wing",
+    "wing_right": "right wing",
+}
+
+
+def title_of(name: str) -> str:
+    """A reader's name of a part."""
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def figures_of(record: StageRecord, prefixes: Iterable[str] = ("",)) -> Metrics:
+    """Figures of a stage whose names start with one of ``prefixes``."""
+    wanted = tuple(prefixes)
+    return {k: metric_from_json(v) for k, v in record.metrics.items() if k.startswith(wanted)}
+
+
+def doubts_of(record: StageRecord) -> tuple[Doubt, ...]:
+    """Doubts of a stage."""
+    return tuple(
+        Doubt(d["trade"], d["code"], d["message"], tuple(d["rows"])) for d in record.doubts
+    )
+
+
+def plane_plate(cut: Any) -> Surface:
+    """The cut as a thin plate over its outline's box, for the scene."""
+    loops = np.concatenate(cut.outline.loops)
+    low, high = loops.min(axis=0) - 8.0, loops.max(axis=0) + 8.0
+    corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
+    half = max(0.5 * cut.kerf_mm, 0.25)
+    return prism([corners], cut.outline.origin, cut.outline.axes, -half, half, cut.frame)
+
+
+class Results:
+    """All stage results that the dossier shows, by name, read once."""
+
+    def __init__(self, context: Context) -> None:
+        self.intake = context.result("intake")
+        self.bones = context.result("bones")
+        self.landmarks = context.result("landmarks")
+        self.resection = context.result("resection")
+        self.screws = context.result("screws")
+        self.implant = context.result("implant")
+        self.rods = context.result("rods")
+        self.guides = context.result("guides")
+        self.mechanics = context.result("mechanics")
+        self.records: Mapping[str, StageRecord] = context.records
+        self.case_id = context.config.case.id
+        self.config = context.config
+
+
+def scene(r: Results) -> tuple[ScenePart, ...]:
+    """Every body of the 3D scene."""
+    from sacroplan.fixation.rods import solid as rod_solid
+    from sacroplan.fixation.screws import solid as screw_solid
+
+    plan = r.resection.plan
+    parts: list[ScenePart] = []
+
+    def add(name: str, title: str, group: str, surface: Surface, colour: str, **more: Any) -> None:
+        parts.append(ScenePart(name, title, group, surface, colour, **more))
+
+    for name in ("L3", "L4", "L5"):
+        if name in r.bones.surfaces:
+            add(name, name, "bones that stay", r.bones.surfaces[name], BONE)
+    for name, surface in plan.remnants.items():
+        add(name, title_of(name), "bones that stay", surface, BONE)
+    for name in ("femur_left", "femur_right"):
+        if name in r.bones.surfaces:
+            add(name, title_of(name), "femora", r.bones.surfaces[name], BONE, visible=False)
+    for name, surface in plan.specimen.items():
+        add(
+            f"specimen_{name}", title_of(name), "specimen", surface, SPECIMEN, visible=False,
+            opacity=0.6,
+        )  # fmt: skip
+    if r.resection.tumour is not None:
+        add("tumour", "Tumour", "tumour", r.resection.tumour.surface, TUMOUR, visible=False)
+    for cut in plan.cuts:
+        add(
+            f"plane_{cut.name}", title_of(cut.name), "osteotomy planes", plane_plate(cut), PLANE,
+            opacity=0.35, visible=False,
+        )  # fmt: skip
+    implant = r.implant
+    add(
+        "implant_core", "Implant, solid core", "implant", implant.core, TITANIUM, finish="metal",
+        figures=figures_of(r.records["implant"], ("implant.mass", "implant.core")),
+    )  # fmt: skip
+    for name, surface in implant.porous.items():
+        add(
+            f"porous_{name}", f"Porous layer, {title_of(name)}", "porous layers", surface, POROUS,
+            note=implant.lattice[name].describe(),
+        )  # fmt: skip
+    for plan_ in r.screws.plans:
+        s = plan_.screw
+        add(
+            f"screw_{s.name}", f"Pedicle screw {s.level} {s.side}", "screws",
+            screw_solid(s), SCREW, finish="metal", figures=plan_.metrics(),
+        )  # fmt: skip
+    for screw in implant.wing_screws:
+        add(
+            f"screw_{screw.name}", f"Wing screw {title_of(screw.name)}", "screws",
+            wing_screw_solid(screw, implant.core.frame), SCREW, finish="metal",
+        )  # fmt: skip
+    for rod in r.rods.rods:
+        add(
+            f"rod_{rod.side}", f"Rod {rod.side}", "rods", rod_solid(rod), ROD, finish="metal",
+        )  # fmt: skip
+    for guide in r.guides.guides:
+        add(
+            guide.name, f"Cutting guide {guide.side}", "guides", guide.surface, GUIDE,
+            visible=False, figures=guide.metrics(),
+        )  # fmt: skip
+    return tuple(parts)
+
+
+def wing_screw_solid(screw: Any, frame: str) -> Surface:
+    """Shaft and head of an iliac screw through a wing."""
+    from sacroplan.geometry.primitives import lathe
+
+    length = float(np.linalg.norm(screw.tip - screw.head))
+    r = 0.5 * screw.diameter_mm
+    profile = [[0.0, 1.5 * r], [1.2 * r, 1.5 * r], [1.8 * r, r], [length - r, r], [length, 0.3 * r]]
+    return lathe(screw.head, screw.tip - screw.head, profile, frame=frame)
+
+
+def overlays(r: Results) -> tuple[Overlay, ...]:
+    """Contours drawn over every CT slice."""
+    out = [
+        Overlay(title_of(n), "#f2e6c9", surface=s)
+        for n, s in r.bones.surfaces.items()
+        if n in ("L4", "L5", "sacrum", "hip_left", "hip_right")
+    ]
+    if r.resection.tumour is not None:
+        out.append(Overlay("tumour", "#ff4d7a", surface=r.resection.tumour.surface, fill=0.25))
+    out.append(Overlay("implant", "#6fc3ff", surface=r.implant.core, fill=0.15))
+    return tuple(out)
+
+
+def screw_slices(r: Results) -> tuple[SliceRequest, ...]:
+    """Three directions through, along and across every screw."""
+    from sacroplan.fixation.screws import solid as screw_solid
+
+    volume = r.intake.volume
+    base = overlays(r)
+    out: list[SliceRequest] = []
+    items = [
+        (p.screw.name, f"Pedicle screw {p.screw.level} {p.screw.side}", p.screw.entry, p.screw.tip,
+         screw_solid(p.screw))
+        for p in r.screws.plans
+    ] + [
+        (s.name, f"Wing screw {title_of(s.name)}", s.head, s.tip,
+         wing_screw_solid(s, r.implant.core.frame))
+        for s in r.implant.wing_screws
+    ]  # fmt: skip
+    for name, title, start, tip, solid in items:
+        length = float(np.linalg.norm(tip - start))
+        own = (*base, Overlay("screw", "#ffd23f", surface=solid))
+        group = f"screw {name}"
+        out += standard(volume, 0.5 * (start + tip), 45.0, group, own, title)
+        axis = Axis(start, tip - start, volume.frame)
+        out += along_axis(volume, axis, length, group, own, title)
+    return tuple(out)
+
+
+def cut_slices(r: Results) -> tuple[SliceRequest, ...]:
+    """Three directions through every cut, and the cut face itself."""
+    base = overlays(r)
+    out: list[SliceRequest] = []
+    for cut in r.resection.plan.cuts:
+        centre = cut.outline.centroid
+        plane = Plane(cut.plane.point, cut.plane.normal, cut.frame)
+        out += across_plane(
+            r.intake.volume, plane, centre, 70.0, f"cut {cut.name}", base, title_of(cut.name)
+        )
+    return tuple(out)
+
+
+def sections(r: Results) -> tuple[Section, ...]:
+    """The chapters in the order in which they are read."""
+    records = r.records
+
+    def chapter(title: str, anchor: str, *stages: str, **more: Any) -> Section:
+        figures: Metrics = {}
+        doubts: list[Doubt] = []
+        for name in stages:
+            figures |= figures_of(records[name])
+            doubts += doubts_of(records[name])
+        return Section(title, anchor, figures=figures, doubts=tuple(doubts), **more)
+
+    bones = ("bones that stay", "specimen")
+    metal = ("implant", "porous layers", "screws", "rods")
+    return (
+        chapter("The CT", "ct", "intake"),
+        chapter(
+            "Bones, landmarks and frames", "bones", "bones", "landmarks",
+            views=(
+                View("bones-front", "Bones from the front", "front", (*bones, "tumour"),
+                     (("specimen", 1.0),)),
+                View("bones-back", "Bones from behind", "back", (*bones, "tumour"),
+                     (("specimen", 1.0),)),
+            ),
+        ),
+        chapter(
+            "Resection", "resection", "resection",
+            text=(
+                "Total sacrectomy: the L5-S1 disc is excised and each ilium is sawn lateral to its "
+                "sacroiliac joint. The blade's kerf is bone that is lost; specimen and remaining bone "
+                "lie half a kerf to either side of the plane.",
+            ),
+            views=(
+                View("resection-back", "Specimen and osteotomies from behind", "back",
+                     (*bones, "tumour", "osteotomy planes"), (("specimen", 0.75),)),
+                View("resection-top", "From the head", "top",
+                     (*bones, "tumour", "osteotomy planes"), (("specimen", 0.75),)),
+            ),
+            tables=(margin_table(r),),
+            slices=cut_slices(r),
+        ),
+        chapter(
+            "Implant", "implant", "implant",
+            text=(
+                "The central body meets L5's inferior endplate; each wing is seated on its iliac "
+                "osteotomy. Porous layers are solids here that carry a lattice definition.",
+            ),
+            views=(
+                View("implant-front", "Implant from the front", "front", metal[:2]),
+                View("implant-back", "Implant from behind", "back", metal[:2]),
+                View("implant-place", "In place, from behind", "back", ("bones that stay", *metal)),
+                View("implant-place-front", "In place, from the front", "front",
+                     ("bones that stay", *metal)),
+            ),
+            tables=(lattice_table(r),),
+        ),
+        chapter(
+            "Screws and rods", "fixation", "screws", "rods",
+            views=(
+                View("fixation-back", "From behind", "back", ("bones that stay", *metal),
+                     (("bones that stay", 0.35),)),
+                View("fixation-left", "From the left", "left", ("bones that stay", *metal),
+                     (("bones that stay", 0.35),)),
+            ),
+            slices=screw_slices(r),
+        ),
+        chapter(
+            "Cutting guides", "guides", "guides",
+            views=(
+                View("guides-back", "On the bone, from behind", "back",
+                     (*bones, "guides"), (("specimen", 1.0),)),
+                View("guides-oblique", "Oblique", "oblique", (*bones, "guides"),
+                     (("specimen", 1.0),)),
+            ),
+        ),
+        chapter("Mechanics", "mechanics", "mechanics", tables=r.mechanics.tables()),
+        chapter("Print files", "print", "print"),
+    )  # fmt: skip
+
+
+def margin_table(r: Results) -> Table:
+    """Tumour margin at every cut."""
+    found = {m.cut: m for m in r.resection.plan.margins}
+    rows = []
+    for cut in r.resection.plan.cuts:
+        m = found.get(cut.name)
+        mean = "unknown" if m is None else f"{float(np.mean(m.distance_mm)):.1f} mm"
+        least = "unknown" if m is None else f"{m.minimum_mm:.1f} mm"
+        rows.append((title_of(cut.name), f"{cut.area_mm2 / 100:.1f} cm2", least, mean))
+    return Table(
+        "Distance from the tumour to each cut face",
+        ("Cut", "Area", "Least distance", "Mean over the face"),
+        tuple(rows),
+    )
+
+
+def lattice_table(r: Results) -> Table:
+    """Lattice definition per porous layer."""
+    rows = tuple(
+        (title_of(name), r.implant.lattice[name].describe()) for name in sorted(r.implant.porous)
+    )
+    return Table("Porous layers", ("Layer", "Lattice"), rows)
+
+
+def summary(r: Results) -> tuple[str, ...]:
+    """What a reader should know before anything else."""
+    plan = r.resection.plan
+    doubts = sum(len(record.doubts) for record in r.records.values())
+    margins = [m.minimum_mm for m in plan.margins]
+    margin = (
+        "No tumour was given, so no margin can be stated."
+        if not margins
+        else f"The tumour's least distance to a cut is {min(margins):.1f} mm "
+        f"({plan.wanted_margin_mm:g} mm wanted)."
+    )
+    return (
+        f"Total sacrectomy with a two-wing implant, planned from {r.intake.info.source_format} "
+        f"and {r.bones.source}. {margin}",
+        f"{doubts} doubts stand in this dossier, each beside what it concerns.",
+    )
+
+
+def dossier(context: Context) -> Dossier:
+    """The whole dossier of a case whose stages are done."""
+    r = Results(context)
+    origins = {
+        "intake": "input",
+        "bones": "input" if r.config.input.labels else "automatic",
+        "landmarks": "user" if r.config.landmarks else "automatic",
+        "resection": "user" if r.config.resection.cuts else "automatic",
+    }
+    rows = tuple(
+        StageRow(n, origins.get(n, "automatic"), record.key[:12], tuple(record.inputs))  # type: ignore[arg-type]
+        for n, record in r.records.items()
+    )
+    inputs = tuple(
+        InputFile(path, digest, "BLAKE2b-128")
+        for record in r.records.values()
+        for path, digest in record.inputs.items()
+    )
+    versions = tuple(sorted(next(iter(r.records.values())).versions.items()))
+    return Dossier(
+        r.case_id,
+        "Total sacrectomy and two-wing implant",
+        summary(r),
+        sections(r),
+        scene(r),
+        view_frame(r.landmarks.frames["pelvis"]),
+        r.intake.volume,
+        (),
+        tuple(d for record in r.records.values() for d in doubts_of(record)),
+        rows,
+        inputs,
+        versions,
+    )
