@@ -1,0 +1,30 @@
+"""The stages of a plan, in order; the dossier follows in :mod:`sacroplan.report.stages`."""
+
+from __future__ import annotations
+
+from sacroplan.case.stage import Stage
+from sacroplan.case.steps import (
+    bones,
+    guides,
+    implant,
+    intake,
+    landmarks,
+    mechanics,
+    prints,
+    resection,
+    rods,
+    screws,
+)
+
+PLAN_STAGES: tuple[Stage, ...] = (
+    intake.STAGE,
+    bones.STAGE,
+    landmarks.STAGE,
+    resection.STAGE,
+    screws.STAGE,
+    implant.STAGE,
+    rods.STAGE,
+    guides.STAGE,
+    mechanics.STAGE,
+    prints.STAGE,
+)
