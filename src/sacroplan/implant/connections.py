@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from sacroplan.implant.shape import Field, Rim, Wing
 
 TOOL_PATH_MM = 120.0
 """Straight way that a driver needs behind a screw's head; the depth of a posterior wound."""
+
+THICKEST_WING_MM = 16.0
+"""A head deeper in the wing than this would sit in a pit."""
 
 SEARCH_GRID_MM = 1.5
 """Sampling of the remnant for the screw search; the screw room re-checks the winners on the mesh."""
@@ -89,6 +93,7 @@ def propose_screws(
     seat: WingSeat,
     posts: tuple[RodPost, ...],
     obstacles: list[DistanceField],
+    body: DistanceField,
     p: ImplantParameters,
 ) -> tuple[tuple[WingScrew, ...], tuple[Doubt, ...]]:
     """Simple iliac screw axes for one wing: long in bone, spread over the seat, open to the back.
@@ -107,13 +112,18 @@ def propose_screws(
     corners = np.concatenate(wing.seat.loops)
     low, high = corners.min(axis=0), corners.max(axis=0)
     centre = wing.seat.centroid_uv
-    steps = [3.0 * np.arange(-np.ceil((high[i] - low[i]) / 3), np.ceil((high[i] - low[i]) / 3) + 1)
-             for i in range(2)]
+    steps = [
+        3.0 * np.arange(-np.ceil((high[i] - low[i]) / 3), np.ceil((high[i] - low[i]) / 3) + 1)
+        for i in range(2)
+    ]
     uv = np.stack(np.meshgrid(centre[0] + steps[0], centre[1] + steps[1], indexing="ij"), -1)
     uv = uv.reshape(-1, 2)
     margin = 0.5 * hole + p.hole_wall_mm
     uv = uv[wing.field.at(uv[:, 0], uv[:, 1]) < -margin]
     entries = wing.seat.to_world(uv)
+    # The back half of the seat: there a screw leaves the wing where the surgeon stands, not in the pelvis.
+    back_half = entries[:, 0] <= wing.target[0] + 1.0
+    uv, entries = uv[back_half], entries[back_half]
 
     azimuth = np.radians(np.arange(20.0, 76.0, 5.0))
     tilt = np.radians(np.arange(-35.0, 21.0, 5.0))
@@ -123,8 +133,10 @@ def propose_screws(
 
     grid = grid_around(
         np.concatenate([entries, entries + p.screw_length_mm * np.array([0.8, -0.4, 0.8 * s])])
-        if len(entries) else wing.seat.rim,
-        SEARCH_GRID_MM, 25.0,
+        if len(entries)
+        else wing.seat.rim,
+        SEARCH_GRID_MM,
+        25.0,
     )
     bone = distance_field(Surface(seat.hip.vertices, seat.hip.faces), grid)
     along = np.arange(2.0, p.screw_length_mm + 1.0, 2.0)
@@ -149,34 +161,52 @@ def propose_screws(
         away = np.linalg.norm(foot - h[..., None] * post.opening, axis=-1)
         np.minimum(clear, away - 0.5 * evidence.value("SP-IMP-06", "outer_diameter"), out=clear)
     length[clear.min(axis=2) < tool] = 0.0
+    # Past the thickest wing the driver must be out of the implant itself, or it would notch it.
+    far = path[:, :, back > THICKEST_WING_MM]
+    notch = body.at(far.reshape(-1, 3)).reshape(far.shape[:3]).min(axis=2)
+    length[notch < tool] = 0.0
 
+    # One screw for each level of the seat: near its place, long, and as nearly parallel to the usual
+    # iliac direction as bone and wound allow. A smooth cost keeps left and right alike.
+    usual = unit(np.array([np.cos(np.radians(45.0)), -0.25, s * np.sin(np.radians(45.0))]))
+    off = np.degrees(np.arccos(np.clip(d @ usual, -1.0, 1.0)))
+    span = np.ptp(uv, axis=0) if len(uv) else np.zeros(2)
     chosen: list[tuple[FloatArray, FloatArray, float]] = []
-    score = length.copy()
-    for _ in range(p.screws_per_side):
-        if not score.size or score.max() < least:
+    length[length < least] = 0.0
+    for level in range(p.screws_per_side):
+        if not length.any():
             break
-        # Of equally long ones the most central in its direction: deterministic, not the first found.
-        best = np.argwhere(score >= score.max() - 4.0)
-        tie = [(-float(length[i, j]), float(np.abs(el[j % len(el)])), int(i), int(j)) for i, j in best]
-        if chosen:
-            tie = [
-                (-min(float(np.linalg.norm(entries[i] - c[0])) for c in chosen), *t[:2], i, j)
-                for t, (i, j) in zip(tie, best.tolist(), strict=True)
-            ]
-        *_, i, j = min(tie)
+        aim = (
+            centre[1]
+            if p.screws_per_side == 1
+            else (uv[:, 1].min() + span[1] * level / (p.screws_per_side - 1))
+        )
+        # The second term keeps equal candidates from being chosen by their order in the raster.
+        middle = 0.45 * entries[:, 0].min() + 0.55 * entries[:, 0].max()
+        place = np.abs(uv[:, 1] - aim) + 0.4 * np.abs(entries[:, 0] - middle)
+        cost = place[:, None] + 0.5 * (p.screw_length_mm - length) + 0.3 * off
+        cost[length == 0.0] = np.inf
+        i, j = np.unravel_index(int(np.argmin(cost)), cost.shape)
         chosen.append((entries[i], d[j], float(length[i, j])))
         for k in range(len(entries)):
             if np.linalg.norm(entries[k] - entries[i]) < spacing:
-                score[k] = 0.0
-            else:
-                mid = entries[k] + 0.5 * np.minimum(length[k], length[i, j])[:, None] * d
-                other = entries[i] + 0.5 * length[i, j] * d[j]
-                score[k, np.linalg.norm(mid - other, axis=1) < p.screw_diameter_mm + 4.0] = 0.0
+                length[k] = 0.0
+                continue
+            for at in (-p.wing_thickness_mm, 0.5 * p.screw_length_mm, p.screw_length_mm):
+                room = p.tool_diameter_mm + 2.0 if at < 0 else p.screw_diameter_mm + 4.0
+                gap = entries[k] + at * d - entries[i] - at * d[j]
+                length[k, np.linalg.norm(gap, axis=1) < room] = 0.0
     chosen.sort(key=lambda c: -float(c[0][1]))
     screws = tuple(
         WingScrew(
-            f"iliac_{side}_{n + 1}", side, entry - p.wing_thickness_mm * direction, entry,
-            entry + size * direction, p.screw_diameter_mm, hole, True,
+            f"iliac_{side}_{n + 1}",
+            side,
+            entry - p.wing_thickness_mm * direction,
+            entry,
+            entry + size * direction,
+            p.screw_diameter_mm,
+            hole,
+            True,
         )
         for n, (entry, direction, size) in enumerate(chosen)
     )
@@ -190,6 +220,18 @@ def propose_screws(
             f"way through the {side} wing; plan them in the fixation room.",
             ("SP-IMP-05", "AM-12"),
         ),
+    )
+
+
+def seat_head(screw: WingScrew, body: Field, geometry: VolumeGeometry) -> WingScrew:
+    """The screw with its head laid just under the wing's back, 6 to 16 mm before the bone."""
+    d = screw.direction
+    back = np.arange(2.0, THICKEST_WING_MM + 0.01, 0.25)
+    field = sample(geometry, body, screw.bone_entry - back[:, None] * d, np.inf)
+    outside = field > 0.0
+    thick = float(back[int(np.argmax(outside))]) if outside.any() else float(back[-1])
+    return replace(
+        screw, head=screw.bone_entry - float(np.clip(thick - 1.0, 6.0, THICKEST_WING_MM)) * d
     )
 
 
@@ -268,12 +310,19 @@ def post_cutters(post: RodPost, target: FloatArray | None, frame: str) -> list[S
     up = outer if target is None else float(np.linalg.norm(target - post.centre))
     down = 0.5 * outer + 5.0
     across = np.cross(post.axis, post.opening)
-    at = AxisFrame(post.name, post.centre, np.stack([across, post.opening, np.cross(across, post.opening)], 1), frame)
+    at = AxisFrame(
+        post.name,
+        post.centre,
+        np.stack([across, post.opening, np.cross(across, post.opening)], 1),
+        frame,
+    )
     along = at.axes[:, 2] @ post.axis
     low, high = (-down, up) if along > 0 else (-up, down)
     return [
         box(at, [-0.5 * width, 0.0, low], [0.5 * width, rise, high]),
-        cylinder(post.centre - down * post.axis, post.centre + up * post.axis, 0.5 * width, frame=frame),
+        cylinder(
+            post.centre - down * post.axis, post.centre + up * post.axis, 0.5 * width, frame=frame
+        ),
         cylinder(post.centre, post.centre + rise * post.opening, 0.5 * core, frame=frame),
     ]
 
@@ -282,7 +331,9 @@ def screw_cutters(screw: WingScrew, p: ImplantParameters, frame: str) -> list[Su
     """The bore, and the driver's way from the head's landing outwards."""
     d = screw.direction
     return [
-        cylinder(screw.head - d, screw.bone_entry + 15.0 * d, 0.5 * screw.hole_diameter_mm, frame=frame),
+        cylinder(
+            screw.head - d, screw.bone_entry + 15.0 * d, 0.5 * screw.hole_diameter_mm, frame=frame
+        ),
         cylinder(screw.head - 60.0 * d, screw.head, 0.5 * p.tool_diameter_mm, frame=frame),
     ]
 
@@ -298,34 +349,26 @@ def plan_suture_holes(
     """Holes from front to back along the suture rim, where it is thin enough for a needle."""
     pitch = evidence.value("SP-IMP-07", "pitch")
     thickest = evidence.value("SP-IMP-07", "thickest")
-    x_axis = np.array([1.0, 0.0, 0.0])
     out = []
     for side in ("left", "right"):
-        wing = wings[side]  # type: ignore[index]
+        wing = wings[side]
         span = abs(float(wing.target[2] - wing.middle[2]))
         for z in np.arange(0.5 * pitch, span - 8.0, pitch):
-            t = wing.parameter(float(wing.middle[2] + wing.sign * z))
-            c = np.array([float(v) for v in wing.centre(np.array(t))])
-            at = c - [
-                wing.half_depth - 0.5 * rim.thickness_mm - 1.0,
-                wing.half_height + 0.5 * rim.width_mm,
-                0.0,
-            ]
+            at, normal = wing.rim_point(float(wing.middle[2] + wing.sign * z), rim, 0.5)
             steps = np.arange(-20.0, 20.01, 0.1)
-            values = sample(geometry, body, at + steps[:, None] * x_axis, np.inf)
+            values = sample(geometry, body, at + steps[:, None] * normal, np.inf)
             middle = len(steps) // 2
-            if values[middle] > -1.5:
-                continue
             outside = values > 0.0
             first = middle - int(np.argmax(outside[middle::-1]))
             last = middle + int(np.argmax(outside[middle:]))
             depth = float(steps[last] - steps[first])
-            if not outside[middle:].any() or not outside[middle::-1].any() or depth > thickest:
+            through = outside[middle:].any() and outside[middle::-1].any()
+            if outside[middle] or not through or not 0.6 * rim.thickness_mm <= depth <= thickest:
                 continue
-            centre = at + 0.5 * (steps[last] + steps[first]) * x_axis
+            centre = at + 0.5 * (steps[last] + steps[first]) * normal
             if any(_off_axis(centre, s) < 12.0 for s in screws):
                 continue
-            out.append(SutureHole(centre, x_axis, p.suture_diameter_mm, depth))
+            out.append(SutureHole(centre, normal, p.suture_diameter_mm, depth))
     return tuple(out)
 
 
@@ -342,8 +385,9 @@ def suture_cutter(hole: SutureHole, frame: str) -> Surface:
     s = rim * (1.0 - np.cos(angle))
     flare = r + rim * (1.0 - np.sin(angle))
     half = 0.5 * hole.depth_mm
-    profile = [[-half - 2.0, r + rim]]
+    # Beyond the mouths only the bore goes on, so that a concave neighbour is not dished out.
+    profile = [[-half - 4.0, r], [-half - 0.5, r], [-half - 0.5, r + rim]]
     profile += [[-half + a, b] for a, b in zip(s, flare, strict=True)]
     profile += [[half - a, b] for a, b in zip(s[::-1], flare[::-1], strict=True)]
-    profile += [[half + 2.0, r + rim]]
+    profile += [[half + 0.5, r + rim], [half + 0.5, r], [half + 4.0, r]]
     return lathe(hole.centre, hole.axis, profile, frame=frame)

@@ -52,7 +52,9 @@ def planar_contact_mm2(layer: Surface, plane: Plane, face: Outline, within_mm: f
 def conforming_contact(
     layer: Surface, bone: Surface, cranial: FloatArray, within_mm: float
 ) -> tuple[float, float, float]:
-    """Area (mm2) of a layer's bone-facing side within ``within_mm``, and mean and largest gap there."""
+    """Area (mm2, seen along ``cranial``) of a layer's bone-facing side within ``within_mm``, and the
+    mean and the largest gap there.
+    """
     import igl
 
     fine = to_manifold(layer).refine_to_length(1.5)
@@ -62,7 +64,7 @@ def conforming_contact(
     surface = Surface(v, f)
     facing = surface.face_normals @ cranial > 0.5
     centres = surface.triangles[facing].mean(axis=1)
-    area = np.linalg.norm(surface.area_vectors[facing], axis=1)
+    area = surface.area_vectors[facing] @ cranial
     gap = np.sqrt(igl.point_mesh_squared_distance(centres, bone.vertices, bone.faces)[0])
     near = gap <= within_mm
     if not near.any():
@@ -75,22 +77,29 @@ def conforming_contact(
 
 
 def wall_thickness_mm(solid: Surface, geometry: VolumeGeometry) -> float:
-    """Thinnest wall, along the inward normal of each face, but for the thinnest 0.5 % of the surface."""
+    """Thinnest wall between opposite faces, but for the thinnest 0.5 % of the surface.
+
+    Rays run inwards along each face's normal; one that leaves through the side of an edge, not through
+    an opposite face, measured no wall.
+    """
     field = distance_field(solid, geometry)
     start = solid.triangles.mean(axis=1)
     area = np.linalg.norm(solid.area_vectors, axis=1)
     inward = -solid.face_normals
     step = 0.5 * float(geometry.spacing_mm[0])
     travelled = np.full(len(start), step)
-    open_ = np.ones(len(start), dtype=bool)
+    rays = np.arange(len(start))
     # Sphere tracing through the inside of the solid; beyond 12 mm nothing is a wall any more.
     for _ in range(60):
-        rays = np.flatnonzero(open_)
+        depth = -field.at(start[rays] + travelled[rays, None] * inward[rays])
+        inside = depth > 0.0
+        travelled[rays[inside]] += np.maximum(depth[inside], 0.25 * step)
+        rays = rays[inside & (travelled[rays] < 12.0)]
         if not len(rays):
             break
-        depth = -field.at(start[rays] + travelled[rays, None] * inward[rays])
-        travelled[rays] += np.maximum(depth, 0.25 * step)
-        open_[rays] = (depth > 0.0) & (travelled[rays] < 12.0)
+    out = field.gradient_at(start + travelled[:, None] * inward)
+    opposite = (np.einsum("ij,ij->i", out, inward) > 0.7) & (travelled < 12.0)
+    travelled = np.where(opposite, travelled, 12.0)
     order = np.argsort(travelled, kind="stable")
     share = np.cumsum(area[order]) / area.sum()
     return float(travelled[order][int(np.searchsorted(share, WALL_SHARE))])
@@ -101,6 +110,43 @@ def enclosed_voids(surface: Surface) -> int:
     return sum(1 for piece in surface.bodies() if piece.volume_mm3 < 0.0)
 
 
+def pelvic_front(geometry: VolumeGeometry, bones: list[Surface]) -> npt.NDArray[np.float32]:
+    """Front (x, mm) of the bones in every column (y, z) of a grid, smooth and without holes.
+
+    Gaps as wide as a disc are closed first; columns without bone take their neighbours' front.
+    """
+    from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+
+    h = ENVELOPE_GRID_MM
+    low = geometry.origin - 3.0 * h
+    size = np.ceil((geometry.extent_mm + 6.0 * h) / h).astype(int) + 1
+    # Symmetric about the middle plane like the fine grid, so that mirrored bones give a mirrored front.
+    low[2] = geometry.origin[2] + 0.5 * geometry.extent_mm[2] - 0.5 * h * (size[2] - 1)
+    coarse = VolumeGeometry((int(size[0]), int(size[1]), int(size[2])), np.full(3, h), low)
+    front = _front(_closed(bones, coarse)).astype(np.float64)
+    nearest = distance_transform_edt(front < 0, return_distances=False, return_indices=True)
+    x = low[0] + h * front[tuple(nearest)]
+    x = gaussian_filter(x, 5.0 / h, mode="nearest")
+    rows = (geometry.origin[1] - low[1] + geometry.spacing_mm[1] * np.arange(geometry.shape[1])) / h
+    columns = (
+        geometry.origin[2] - low[2] + geometry.spacing_mm[2] * np.arange(geometry.shape[2])
+    ) / h
+    index = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+    return np.asarray(map_coordinates(x, index, order=1, mode="nearest"), dtype=np.float32)
+
+
+def _closed(bones: list[Surface], grid: VolumeGeometry) -> npt.NDArray[np.bool_]:
+    """Grid points in or between bones, gaps up to twice :data:`DISC_BRIDGE_MM` closed."""
+    from scipy.ndimage import distance_transform_edt
+
+    solid = np.zeros(grid.shape, dtype=bool)
+    for bone in bones:
+        solid |= inside_mask(bone, grid)
+    reach = DISC_BRIDGE_MM / float(grid.spacing_mm[0])
+    grown = np.asarray(distance_transform_edt(~solid)) <= reach
+    return np.asarray((np.asarray(distance_transform_edt(grown)) > reach) | solid)
+
+
 def envelope(
     implant: Surface, bones: list[Surface], posterior_of: list[Surface]
 ) -> tuple[float, float]:
@@ -108,16 +154,8 @@ def envelope(
 
     The front is that of ``bones`` with gaps as wide as a disc closed, column by column along x.
     """
-    from scipy.ndimage import distance_transform_edt
-
     grid = grid_around(implant.vertices, ENVELOPE_GRID_MM, 15.0)
-    solid = np.zeros(grid.shape, dtype=bool)
-    for bone in bones:
-        solid |= inside_mask(bone, grid)
-    reach = DISC_BRIDGE_MM / ENVELOPE_GRID_MM
-    grown = np.asarray(distance_transform_edt(~solid)) <= reach
-    closed = np.asarray(distance_transform_edt(grown)) > reach
-    closed |= solid
+    closed = _closed(bones, grid)
     mine = _front(inside_mask(implant, grid))
     theirs = _front(closed)
     both = (mine >= 0) & (theirs >= 0)
@@ -163,13 +201,21 @@ def figures(
     if specimen is not None:
         bone = specimen.volume_mm3 / 1e3 * evidence.value("SP-IMP-02", "density")
         put("resected_bone.mass_g", bone, "g", "Mass of the resected bone, estimated", "SP-IMP-02")
-        put("mass_ratio", mass / bone, "1", "Implant mass over resected bone mass", "SP-IMP-02", upper=1.0)
+        put(
+            "mass_ratio",
+            mass / bone,
+            "1",
+            "Implant mass over resected bone mass",
+            "SP-IMP-02",
+            upper=1.0,
+        )
         if mass > bone:
             doubt(
                 "heavier_than_bone",
                 f"The implant weighs {mass:.0f} g, the bone it replaces about {bone:.0f} g; "
                 "it should not be heavier.",
-                "SP-IMP-01", "SP-IMP-02",
+                "SP-IMP-01",
+                "SP-IMP-02",
             )
 
     gap = evidence.value("POR-6", "gap")
@@ -181,11 +227,25 @@ def figures(
         contact = planar_contact_mm2(layer, seat.plane, faces[side], gap)
         areas[side] = contact
         cover = 100.0 * contact / faces[side].area_mm2
-        put(f"{name}.contact_mm2", contact, "mm2", f"Contact of the {side} wing within {gap:g} mm", "POR-6")
-        put(f"{name}.coverage_percent", cover, "%", f"Share of the {side} cut face covered", "POR-6",
-            lower=share)
+        put(
+            f"{name}.contact_mm2",
+            contact,
+            "mm2",
+            f"Contact of the {side} wing within {gap:g} mm",
+            "POR-6",
+        )
+        put(
+            f"{name}.coverage_percent",
+            cover,
+            "%",
+            f"Share of the {side} cut face covered",
+            "POR-6",
+            lower=share,
+        )
         low = float(np.abs(seat.plane.distance(layer.vertices)).min())
-        put(f"{name}.gap_mm", low, "mm", f"Gap between {side} wing and cut face", "POR-6", upper=gap)
+        put(
+            f"{name}.gap_mm", low, "mm", f"Gap between {side} wing and cut face", "POR-6", upper=gap
+        )
         thick = layer.volume_mm3 / _mean_area(layer, seat.plane, implant.lattice[name].thickness_mm)
         put(f"{name}.porous_mm", thick, "mm", f"Thickness of the {side} porous layer", "POR-4")
         if cover < share:
@@ -195,16 +255,34 @@ def figures(
                 "POR-6",
             )
     balance = min(areas.values()) / max(max(areas.values()), 1e-9)
-    put("balance", balance, "1", "Smaller wing contact over larger", "SP-IMP-08",
-        lower=evidence.value("SP-IMP-08", "balance"))
+    put(
+        "balance",
+        balance,
+        "1",
+        "Smaller wing contact over larger",
+        "SP-IMP-08",
+        lower=evidence.value("SP-IMP-08", "balance"),
+    )
     if balance < evidence.value("SP-IMP-08", "balance"):
-        doubt("unbalanced", f"The smaller wing's seat has {100 * balance:.0f} % of the larger's area.", "SP-IMP-08")
+        doubt(
+            "unbalanced",
+            f"The smaller wing's seat has {100 * balance:.0f} % of the larger's area.",
+            "SP-IMP-08",
+        )
 
     cranial = endplate.axes[:, 1]
     contact, mean_gap, _ = conforming_contact(layers["L5"], l5, cranial, gap)
-    put("L5.contact_mm2", contact, "mm2", f"Contact with the L5 endplate within {gap:g} mm", "POR-6")
-    put("L5.coverage_percent", 100.0 * contact / plate.area_mm2, "%",
-        "Contact over the block's outline", "POR-6", lower=share)
+    put(
+        "L5.contact_mm2", contact, "mm2", f"Contact with the L5 endplate within {gap:g} mm", "POR-6"
+    )
+    put(
+        "L5.coverage_percent",
+        100.0 * contact / plate.area_mm2,
+        "%",
+        "Contact over the block's outline",
+        "POR-6",
+        lower=share,
+    )
     put("L5.gap_mm", mean_gap, "mm", "Mean gap to the L5 endplate", "POR-6", "SP-IMP-04", upper=gap)
     if contact < share / 100.0 * plate.area_mm2:
         doubt(
@@ -217,8 +295,8 @@ def figures(
     bones = {"L5": l5, **{f"hip_{side}": seat.hip for side, seat in seats.items()}}
     bones |= {f"keep_clear_{n + 1}": s for n, s in enumerate(keep_clear)}
     total = 0.0
-    for name, bone in bones.items():
-        shared = sum(overlap_mm3(s, bone) for s in (core, *layers.values()))
+    for name, solid in bones.items():
+        shared = sum(overlap_mm3(part, solid) for part in (core, *layers.values()))
         total += shared
         put(f"overlap.{name}_mm3", shared, "mm3", f"Overlap with {name}", upper=1.0)
     put("overlap.total_mm3", total, "mm3", "Overlap with bone in total", upper=1.0)
@@ -229,7 +307,11 @@ def figures(
     least = evidence.value("AM-02", "structural_wall")
     put("wall_mm", wall, "mm", "Thinnest wall of the solid core", "AM-02", lower=least)
     if wall < least:
-        doubt("thin_wall", f"The thinnest wall measures {wall:.2f} mm; {least:g} mm are wanted.", "AM-02")
+        doubt(
+            "thin_wall",
+            f"The thinnest wall measures {wall:.2f} mm; {least:g} mm are wanted.",
+            "AM-02",
+        )
     voids = sum(enclosed_voids(s) for s in (core, *layers.values()))
     put("enclosed_voids", voids, "count", "Enclosed voids", "AM-05", upper=0)
     if voids:
@@ -237,19 +319,29 @@ def figures(
     _size(put, doubt, implant)
     _lattice(put, doubt, implant)
     _outside(put, doubt, implant, l5, seats, specimen)
-    put("screws.count", len(implant.wing_screws), "count", "Iliac screws through the wings", "SP-IMP-05")
+    put(
+        "screws.count",
+        len(implant.wing_screws),
+        "count",
+        "Iliac screws through the wings",
+        "SP-IMP-05",
+    )
     for screw in implant.wing_screws:
         length = float(np.linalg.norm(screw.tip - screw.bone_entry))
-        put(f"screws.{screw.name}.bone_mm", length, "mm", f"Screw {screw.name} beyond the cut face", "SP-IMP-05")
+        put(
+            f"screws.{screw.name}.bone_mm",
+            length,
+            "mm",
+            f"Screw {screw.name} beyond the cut face",
+            "SP-IMP-05",
+        )
     put("suture_holes.count", len(implant.suture_holes), "count", "Suture holes", "AM-13")
     return out, tuple(doubts)
 
 
 def _mean_area(layer: Surface, plane: Plane, thickness_mm: float) -> float:
     """Mean section of a layer over its thickness, by Simpson's rule on three planes."""
-    areas = [
-        section(layer, plane.shifted(s * thickness_mm)).area_mm2 for s in (0.02, 0.5, 0.98)
-    ]
+    areas = [section(layer, plane.shifted(s * thickness_mm)).area_mm2 for s in (0.02, 0.5, 0.98)]
     return (areas[0] + 4.0 * areas[1] + areas[2]) / 6.0
 
 
@@ -262,12 +354,21 @@ def _angles(put: Any, layer: Surface, endplate: AxisFrame) -> None:
     off = float(np.degrees(np.arccos(np.clip(normal @ endplate.axes[:, 1], -1.0, 1.0))))
     put("L5.angle_deg", off, "deg", "Angle between the implant's cranial face and the L5 endplate")
     slope = float(np.degrees(np.arctan2(normal[0], normal[1])))
-    put("L5.slope_deg", slope, "deg", "Slope of the cranial face in the pelvic frame, forwards positive")
+    put(
+        "L5.slope_deg",
+        slope,
+        "deg",
+        "Slope of the cranial face in the pelvic frame, forwards positive",
+    )
     # The virtual S1 endplate: pelvic incidence from the implant's cranial face (HANDBOOK 1.3).
     to_hips = -centre
     pi = np.degrees(np.arctan2(to_hips[0], -to_hips[1]) + np.arctan2(normal[0], normal[1]))
-    put("L5.virtual_pelvic_incidence_deg", float(pi), "deg",
-        "Pelvic incidence with the implant's cranial face as endplate")
+    put(
+        "L5.virtual_pelvic_incidence_deg",
+        float(pi),
+        "deg",
+        "Pelvic incidence with the implant's cranial face as endplate",
+    )
 
 
 def _size(put: Any, doubt: Any, implant: Implant) -> None:
@@ -278,9 +379,19 @@ def _size(put: Any, doubt: Any, implant: Implant) -> None:
         put(f"size.{name}_mm", float(size[axis]), "mm", f"Largest {name}", "AM-10", upper=height)
     a, b, c = sorted(size.tolist())
     fits = b <= edge and c <= height
-    put("size.fits_build_volume", bool(fits), "1", "Fits the build volume in some orientation", "AM-10")
+    put(
+        "size.fits_build_volume",
+        bool(fits),
+        "1",
+        "Fits the build volume in some orientation",
+        "AM-10",
+    )
     if not fits:
-        doubt("too_large", f"The implant measures {a:.0f} x {b:.0f} x {c:.0f} mm and exceeds the build volume.", "AM-10")
+        doubt(
+            "too_large",
+            f"The implant measures {a:.0f} x {b:.0f} x {c:.0f} mm and exceeds the build volume.",
+            "AM-10",
+        )
 
 
 def _lattice(put: Any, doubt: Any, implant: Implant) -> None:
@@ -288,16 +399,54 @@ def _lattice(put: Any, doubt: Any, implant: Implant) -> None:
     window, share = evidence.span("POR-3", "pore"), evidence.span("POR-3", "porosity")
     strut = evidence.quantity("AM-03", "strut").lower or 0.0
     cells = evidence.value("POR-4", "unit_cells")
-    put("lattice.pore_um", lattice.pore_um, "um", "Pore throat of the lattice", "POR-3",
-        lower=window[0], upper=window[1])
-    put("lattice.strut_um", lattice.strut_um, "um", "Thinnest strut of the lattice", "AM-03",
-        lower=1e3 * strut)
-    put("lattice.porosity_percent", 100.0 * lattice.porosity, "%", "Porosity of the lattice", "POR-3",
-        lower=share[0], upper=share[1])
-    put("lattice.cells_through", lattice.cells_through, "count", "Unit cells through the layer", "POR-4",
-        lower=cells)
-    for name in ("lattice.pore_um", "lattice.strut_um", "lattice.porosity_percent", "lattice.cells_through"):
-        pass
+    put(
+        "lattice.pore_um",
+        lattice.pore_um,
+        "um",
+        "Pore throat of the lattice",
+        "POR-3",
+        lower=window[0],
+        upper=window[1],
+    )
+    put(
+        "lattice.strut_um",
+        lattice.strut_um,
+        "um",
+        "Thinnest strut of the lattice",
+        "AM-03",
+        lower=1e3 * strut,
+    )
+    put(
+        "lattice.porosity_percent",
+        100.0 * lattice.porosity,
+        "%",
+        "Porosity of the lattice",
+        "POR-3",
+        lower=share[0],
+        upper=share[1],
+    )
+    put(
+        "lattice.cells_through",
+        lattice.cells_through,
+        "count",
+        "Unit cells through the layer",
+        "POR-4",
+        lower=cells,
+    )
+    found = [
+        f"{label} {value:.0f} {unit} outside {low:.0f}-{high:.0f}"
+        for label, value, unit, low, high in (
+            ("pore", lattice.pore_um, "um", *window),
+            ("porosity", 100.0 * lattice.porosity, "%", *share),
+            ("strut", lattice.strut_um, "um", 1e3 * strut, np.inf),
+            ("cells through the layer", round(lattice.cells_through, 2), "", cells, np.inf),
+        )
+        if not low <= value <= high
+    ]
+    if found:
+        doubt(
+            "lattice", f"The porous layer's lattice: {'; '.join(found)}.", "POR-3", "POR-4", "AM-03"
+        )
 
 
 def _outside(
@@ -314,11 +463,32 @@ def _outside(
         return
     ahead, behind = envelope(whole, [specimen, l5, *hips], [specimen, *hips])
     limit = evidence.value("SP-IMP-08", "into_pelvis")
-    put("envelope.into_pelvis_mm", ahead, "mm", "Implant in front of the resected bone", "SP-IMP-08", upper=limit)
+    put(
+        "envelope.into_pelvis_mm",
+        ahead,
+        "mm",
+        "Implant in front of the resected bone",
+        "SP-IMP-08",
+        upper=limit,
+    )
     if ahead > limit:
-        doubt("into_pelvis", f"The implant stands {ahead:.0f} mm further into the pelvis than the bone it replaces.", "SP-IMP-08")
+        doubt(
+            "into_pelvis",
+            f"The implant stands {ahead:.0f} mm further into the pelvis than the bone it replaces.",
+            "SP-IMP-08",
+        )
     skin = evidence.value("SP-IMP-08", "below_skin_line")
-    put("envelope.below_posterior_bone_mm", behind, "mm",
-        "Implant anterior to the most posterior bone", "SP-IMP-08", lower=skin)
+    put(
+        "envelope.below_posterior_bone_mm",
+        behind,
+        "mm",
+        "Implant anterior to the most posterior bone",
+        "SP-IMP-08",
+        lower=skin,
+    )
     if behind < skin:
-        doubt("prominent", f"The implant stands {-behind:.0f} mm behind the most posterior bone.", "SP-IMP-08")
+        doubt(
+            "prominent",
+            f"The implant stands {-behind:.0f} mm behind the most posterior bone.",
+            "SP-IMP-08",
+        )

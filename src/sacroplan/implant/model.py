@@ -71,7 +71,7 @@ class ImplantInput:
 
 
 def _value(row: str, name: str) -> float:
-    return field(default_factory=lambda: evidence.value(row, name))  # type: ignore[no-any-return]
+    return field(default_factory=lambda: evidence.value(row, name))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ class ImplantParameters:
     wing_depth_mm: float = _value("SP-IMP-03", "wing_depth")
     wing_height_mm: float = _value("SP-IMP-03", "wing_height")
     wing_drop_mm: float = _value("SP-IMP-03", "wing_drop")
+    wing_setback_mm: float = _value("SP-IMP-03", "wing_setback")
     body_taper_mm: float = _value("SP-IMP-03", "body_taper")
+    window_width_mm: float = _value("SP-IMP-03", "window_width")
+    window_height_mm: float = _value("SP-IMP-03", "window_height")
+    window_roof_mm: float = _value("SP-IMP-03", "window_roof")
     fillet_mm: float = _value("SP-IMP-03", "fillet")
     inset_mm: float = _value("SP-IMP-04", "inset")
     corner_radius_mm: float = _value("SP-IMP-04", "corner_radius")
@@ -112,7 +116,9 @@ class ImplantParameters:
         lengths = {k: v for k, v in vars(self).items() if k.endswith("_mm")}
         for name, number in lengths.items():
             if not 0.0 <= number < 200.0:
-                raise PlanError(f"Implant parameter {name} = {number!r} mm is not between 0 and 200.")
+                raise PlanError(
+                    f"Implant parameter {name} = {number!r} mm is not between 0 and 200."
+                )
         for name in ("wing_depth_mm", "wing_height_mm", "grid_mm", "porous_mm", "cell_mm"):
             if lengths[name] <= 0.0:
                 raise PlanError(f"Implant parameter {name} must be more than 0 mm.")

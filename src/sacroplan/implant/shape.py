@@ -19,8 +19,12 @@ from sacroplan.implant.outline import Outline, PlanarField
 
 Field = npt.NDArray[np.float32]
 
-FLARE_START = 0.3
+FLARE_START = 0.35
 """Share of a wing's way, midline to seat, before it begins to open towards the seat."""
+
+
+FLARE_POWER = 3.0
+"""Above 1 the flare keeps to the seat's end and the wing stays slim before it."""
 
 
 def smoothstep(t: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -54,7 +58,9 @@ def edge_break(height: npt.NDArray[Any], radius_mm: float) -> npt.NDArray[Any]:
 def coordinates(geometry: VolumeGeometry) -> tuple[Field, Field, Field]:
     """x, y, z of the grid as broadcastable float32 arrays (axes-parallel grids only)."""
     axis = [
-        (geometry.origin[i] + geometry.spacing_mm[i] * np.arange(geometry.shape[i])).astype(np.float32)
+        (geometry.origin[i] + geometry.spacing_mm[i] * np.arange(geometry.shape[i])).astype(
+            np.float32
+        )
         for i in range(3)
     ]
     return axis[0][:, None, None], axis[1][None, :, None], axis[2][None, None, :]
@@ -108,6 +114,18 @@ class Wing:
         z = self.sign * self.centre(t)[2]
         return float(np.interp(self.sign * z_mm, z, t))
 
+    def rim_set(self, rim: Rim) -> float:
+        """How far behind the centreline the rim leaves the wing, mm."""
+        return self.half_depth - 0.5 * rim.thickness_mm - 1.0
+
+    def rim_point(self, z_mm: float, rim: Rim, share: float) -> tuple[FloatArray, FloatArray]:
+        """Point (3,) on the rim's middle at height z, ``share`` of its width down, and its normal (3,)."""
+        c = np.array([float(v) for v in self.centre(np.array(self.parameter(z_mm)))])
+        down = self.half_height + share * rim.width_mm
+        back = self.rim_set(rim) + rim.slant * (down - 0.6 * self.half_height)
+        normal = np.array([1.0, -rim.slant, 0.0]) / np.hypot(1.0, rim.slant)
+        return c - [back, down, 0.0], normal
+
     def evaluate(self, x: Field, y: Field, z: Field, rim: Rim | None = None) -> Field:
         """Field of the wing, with a suture rim below it where one is given."""
         n, p = self.plane.normal, self.plane.point
@@ -123,14 +141,16 @@ class Wing:
             dx * axes[0, 0] + dy * axes[1, 0] + dz * axes[2, 0] + centre[0],
             dx * axes[0, 1] + dy * axes[1, 1] + dz * axes[2, 1] + centre[1],
         )
-        w = smoothstep((t - FLARE_START) / (1.0 - FLARE_START)).astype(np.float32)
+        w = (smoothstep((t - FLARE_START) / (1.0 - FLARE_START)) ** FLARE_POWER).astype(np.float32)
         out = (1.0 - w) * section + w * seat
         out += edge_break(b, self.edge_mm).astype(np.float32)
         if rim is not None:
-            width = rim.width_mm * smoothstep(t / 0.08) * smoothstep((0.8 - t) / 0.25)
+            width = rim.width_mm * smoothstep((0.95 - t) / 0.3)
             low = (self.half_height + width).astype(np.float32)
+            below = np.maximum(-dy - np.float32(0.6 * self.half_height), 0.0)
             flange = box2(
-                dx + np.float32(self.half_depth - 0.5 * rim.thickness_mm - 1.0),
+                (dx + np.float32(self.rim_set(rim)) + np.float32(rim.slant) * below)
+                * np.float32(1.0 / np.hypot(1.0, rim.slant)),
                 dy + 0.5 * low,
                 0.5 * rim.thickness_mm,
                 0.5 * low,
@@ -146,6 +166,7 @@ class Rim:
 
     thickness_mm: float
     width_mm: float
+    slant: float
 
 
 def block(
@@ -158,7 +179,10 @@ def block(
     taper_mm: float,
     above_mm: float,
 ) -> Field:
-    """The central block: the endplate's outline drawn down along the endplate's normal."""
+    """The central block: the endplate's outline drawn down along the endplate's normal.
+
+    ``outline`` lies in the endplate with u to anterior; ``above_mm`` is the block's excess above it.
+    """
     o, axes = outline.origin, outline.axes
     dx, dy, dz = x - o[0], y - o[1], z - o[2]
     u = dx * axes[0, 0] + dy * axes[1, 0] + dz * axes[2, 0]
@@ -169,18 +193,51 @@ def block(
     return np.asarray(np.maximum(out, -(depth + np.float32(above_mm))), dtype=np.float32)
 
 
-def pillar(x: Field, y: Field, z: Field, foot: FloatArray, top: FloatArray, radius: float) -> Field:
-    """Cylinder from ``foot`` to ``top`` with a flat, slightly rounded top and a round foot."""
+def window(
+    x: Field,
+    y: Field,
+    z: Field,
+    outline: Outline,
+    width_mm: float,
+    height_mm: float,
+    roof_mm: float,
+) -> Field:
+    """A tunnel from front to back under the endplate, centred on the outline."""
+    o, axes = outline.origin, outline.axes
+    dx, dy, dz = x - o[0], y - o[1], z - o[2]
+    v = dx * axes[0, 1] + dy * axes[1, 1] + dz * axes[2, 1] - outline.centroid_uv[1]
+    depth = -(dx * axes[0, 2] + dy * axes[1, 2] + dz * axes[2, 2])
+    return box2(
+        v.astype(np.float32),
+        (depth - roof_mm - 0.5 * height_mm).astype(np.float32),
+        0.5 * width_mm,
+        0.5 * height_mm,
+        0.45 * min(width_mm, height_mm),
+    )
+
+
+def pillar(
+    x: Field,
+    y: Field,
+    z: Field,
+    foot: FloatArray,
+    top: FloatArray,
+    radius: float,
+    spread: float = 0.0,
+) -> Field:
+    """Cylinder from ``foot`` to ``top`` with a flat, slightly rounded top and a round foot.
+
+    ``spread`` widens it towards the foot by that much per mm, beginning 12 mm below the top.
+    """
     axis = top - foot
     length = float(np.linalg.norm(axis))
     e = axis / length
     dx, dy, dz = x - foot[0], y - foot[1], z - foot[2]
     s = dx * e[0] + dy * e[1] + dz * e[2]
-    radial = np.sqrt(
-        np.maximum(dx * dx + dy * dy + dz * dz - s * s, 0.0) + np.minimum(s, 0.0) ** 2
-    )
+    radial = np.sqrt(np.maximum(dx * dx + dy * dy + dz * dz - s * s, 0.0) + np.minimum(s, 0.0) ** 2)
+    wide = radius + spread * np.maximum(length - 12.0 - np.maximum(s, 0.0), 0.0)
     return trim(
-        (radial - np.float32(radius)).astype(np.float32),
+        (radial - wide).astype(np.float32),
         (s - np.float32(length)).astype(np.float32),
         1.5,
     )

@@ -42,6 +42,7 @@ from sacroplan.implant.shape import (
     coordinates,
     pillar,
     trim,
+    window,
 )
 from sacroplan.progress import Progress, silent
 
@@ -68,7 +69,7 @@ SMOOTH_OUTLINE_MM = 1.5
 BODY_ABOVE_MM = 6.0
 """The block reaches this far into the (concave) endplate before the vertebra is cut out of it."""
 
-SMOOTH_VOXELS = 0.8
+SMOOTH_MM = 0.55
 """Sigma of the last smoothing of the field: takes creases out, moves 4 mm edges by under 0.1 mm."""
 
 CRUMB_SHARE = 0.01
@@ -105,20 +106,30 @@ def design(
     geometry = _grid(local, wings, plate, middle, p)
     x, y, z = coordinates(geometry)
     progress(0.08, "Distance to bone")
-    l5 = distance_field(local.l5, geometry, p.endplate_gap_mm + p.porous_mm + 2.0 * p.grid_mm)
-    others = [
-        distance_field(s, geometry) for s in _obstacles(local, geometry, p.bone_clearance_mm)
-    ]
+    l5 = distance_field(local.l5, geometry, p.endplate_gap_mm + p.porous_mm + p.grid_mm)
+    others = [distance_field(s, geometry) for s in _obstacles(local, geometry, p.bone_clearance_mm)]
 
     progress(0.25, "Block and wings")
-    rim = Rim(evidence.value("SP-IMP-07", "thickness"), evidence.value("SP-IMP-07", "width"))
+    rim = Rim(*(evidence.value("SP-IMP-07", name) for name in ("thickness", "width", "slant")))
     span = _lofts(geometry, x, y, z, wings, rim, middle)
     column = block(
-        x, y, z, plate, raster(plate, 40.0, SMOOTH_OUTLINE_MM),
-        p.wing_drop_mm + 0.5 * p.wing_height_mm, p.body_taper_mm, BODY_ABOVE_MM,
+        x,
+        y,
+        z,
+        plate,
+        raster(plate, 40.0, SMOOTH_OUTLINE_MM),
+        p.wing_drop_mm + 0.5 * p.wing_height_mm,
+        p.body_taper_mm,
+        BODY_ABOVE_MM,
     )
-    # The endplate edge is broken like the seats'.
     body = blend(span, column, p.fillet_mm)
+    if p.window_width_mm > 0.0 and p.window_height_mm > 0.0:
+        hole = window(x, y, z, plate, p.window_width_mm, p.window_height_mm, p.window_roof_mm)
+        body, column = trim(body, -hole, 5.0), trim(column, -hole, 5.0)
+    bones = [local.l5, *(seat.hip for seat in local.seats.values())]
+    if local.specimen is not None:
+        front = measure.pelvic_front(geometry, [local.specimen, *bones])
+        body = _behind(body, front, x, y, z, wings)
 
     progress(0.4, "Posts and screws")
     doubts: list[Doubt] = []
@@ -130,13 +141,16 @@ def design(
         posts.append(post)
         doubts += said
         radius = 0.5 * evidence.value("SP-IMP-06", "outer_diameter")
-        body = blend(body, pillar(x, y, z, foot, connections.post_top(post), radius), 7.0)
-    screws, said_screws = _screws(local, wings, tuple(posts), l5, others, p)
+        body = blend(body, pillar(x, y, z, foot, connections.post_top(post), radius, 0.1), 6.0)
+    so_far = DistanceField(geometry, np.clip(body, -20.0, 40.0))
+    screws, said_screws = _screws(local, wings, tuple(posts), l5, others, so_far, p)
     doubts += said_screws
+    screws = tuple(connections.seat_head(s, body, geometry) if s.proposed else s for s in screws)
     for screw in screws:
         d = screw.direction
-        foot, top = screw.bone_entry + 4.0 * d, screw.head
-        radius = max(0.5 * screw.hole_diameter_mm + p.hole_wall_mm, 0.5 * p.tool_diameter_mm)
+        foot, top = screw.bone_entry + 4.0 * d, screw.head - d
+        radius = 0.5 * p.tool_diameter_mm + 1.0
+        radius = max(0.5 * screw.hole_diameter_mm + p.hole_wall_mm, radius)
         body = blend(body, pillar(x, y, z, foot, top, radius), 4.0)
 
     progress(0.55, "Clearance to bone")
@@ -144,7 +158,7 @@ def design(
     body = blend(trim(body, free - l5.values, 3.0), column, 2.0)
     for other in others:
         body = trim(body, free - other.values, 3.0)
-    body = _smooth(body)
+    body = _smooth(body, p.grid_mm)
     holes = connections.plan_suture_holes(wings, rim, body, geometry, screws, p)
 
     progress(0.65, "Surface")
@@ -158,15 +172,18 @@ def design(
     cutters += [connections.suture_cutter(hole, raw.frame) for hole in holes]
     core, porous = _cut(raw, cutters, local, l5, plate, wings, p)
     progress(0.88, "Figures")
-    lattice = {
-        name: define(p.cell_mm, p.porosity_percent / 100.0, p.porous_mm) for name in porous
-    }
-    result = Implant(
-        core, porous, lattice, screws, tuple(posts), holes, tuple(doubts), {}
-    )
+    lattice = {name: define(p.cell_mm, p.porosity_percent / 100.0, p.porous_mm) for name in porous}
+    result = Implant(core, porous, lattice, screws, tuple(posts), holes, tuple(doubts), {})
     figures, said_figures = measure.figures(
-        result, local.l5, local.endplate, local.seats, local.specimen, local.keep_clear,
-        faces, plate, geometry,
+        result,
+        local.l5,
+        local.endplate,
+        local.seats,
+        local.specimen,
+        local.keep_clear,
+        faces,
+        plate,
+        geometry,
     )
     result = replace(result, figures=figures, doubts=(*doubts, *said_figures))
     progress(1.0, "Implant done")
@@ -206,8 +223,10 @@ def _localise(inp: ImplantInput) -> _Local:
         seats,
         None if inp.specimen is None else move(inp.specimen, "the specimen"),
         tuple(move(s, f"keep-clear solid {n + 1}") for n, s in enumerate(inp.keep_clear)),
-        tuple((n, a.to_local(np.asarray(e)), a.to_local(np.asarray(t)), d)
-              for n, e, t, d in inp.wing_screws),
+        tuple(
+            (n, a.to_local(np.asarray(e)), a.to_local(np.asarray(t)), d)
+            for n, e, t, d in inp.wing_screws
+        ),
         {side: a.to_local(np.asarray(v)) for side, v in inp.rod_targets.items()},
     )
 
@@ -221,7 +240,11 @@ def _outlines(
     if not plate.loops:
         raise PlanError("The L5 inferior endplate is too small for the implant's block.")
     centre = plate.to_world(plate.centroid_uv)
-    middle = centre - p.wing_drop_mm * local.endplate.axes[:, 1]
+    middle = (
+        centre
+        - p.wing_drop_mm * local.endplate.axes[:, 1]
+        - p.wing_setback_mm * local.endplate.axes[:, 0]
+    )
     faces: dict[Side, Outline] = {}
     wings: dict[Side, Wing] = {}
     for side in SIDES:
@@ -238,9 +261,14 @@ def _outlines(
             )
         faces[side] = face
         wings[side] = Wing(
-            connections.sign_of(side), middle, seat.plane, pieces[0],
+            connections.sign_of(side),
+            middle,
+            seat.plane,
+            pieces[0],
             raster(pieces[0], 40.0, SMOOTH_OUTLINE_MM),
-            0.5 * p.wing_depth_mm, 0.5 * p.wing_height_mm, p.edge_break_mm,
+            0.5 * p.wing_depth_mm,
+            0.5 * p.wing_height_mm,
+            p.edge_break_mm,
         )
     return faces, wings, plate
 
@@ -252,9 +280,7 @@ def _grid(
     low_end = plate.rim - (p.wing_drop_mm + 0.5 * p.wing_height_mm) * local.endplate.axes[:, 1]
     post = evidence.value("SP-IMP-06", "reach") + 14.0
     back = middle - [0.5 * p.wing_depth_mm + post, 0.0, 0.0]
-    points = np.concatenate(
-        [plate.rim, low_end, back[None], *(w.seat.rim for w in wings.values())]
-    )
+    points = np.concatenate([plate.rim, low_end, back[None], *(w.seat.rim for w in wings.values())])
     margin = np.array([8.0, 14.0, 5.0])
     low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
     h = p.grid_mm
@@ -285,7 +311,12 @@ def _obstacles(local: _Local, geometry: VolumeGeometry, clearance_mm: float) -> 
 
 
 def _lofts(
-    geometry: VolumeGeometry, x: Field, y: Field, z: Field, wings: dict[Side, Wing], rim: Rim,
+    geometry: VolumeGeometry,
+    x: Field,
+    y: Field,
+    z: Field,
+    wings: dict[Side, Wing],
+    rim: Rim,
     middle: FloatArray,
 ) -> Field:
     out = np.full(geometry.shape, 1e3, dtype=np.float32)
@@ -296,12 +327,29 @@ def _lofts(
     return out
 
 
-def _smooth(field: Field) -> Field:
+def _behind(
+    body: Field, front: Field, x: Field, y: Field, z: Field, wings: dict[Side, Wing]
+) -> Field:
+    """Keep the body behind the former pelvic face (``front``: x per column), with relief at the seats."""
+    relief = evidence.value("SP-IMP-08", "seat_relief")
+    near = np.full(body.shape, np.float32(relief))
+    for wing in wings.values():
+        n, q = wing.plane.normal, wing.plane.point
+        b = n[0] * (x - q[0]) + n[1] * (y - q[1]) + n[2] * (z - q[2])
+        np.minimum(near, np.maximum(b, 0.0), out=near)
+    limit = (
+        front[None] + np.float32(0.2 * evidence.value("SP-IMP-08", "into_pelvis") + relief) - near
+    )
+    return trim(body, (0.8 * (x - limit)).astype(np.float32), 4.0)
+
+
+def _smooth(field: Field, grid_mm: float) -> Field:
     from scipy.ndimage import gaussian_filter
 
     # A loft's value far away is no distance; clipped, it cannot reach into the smoothing.
     return np.asarray(
-        gaussian_filter(np.clip(field, -6.0, 6.0), SMOOTH_VOXELS, mode="nearest"), dtype=np.float32
+        gaussian_filter(np.clip(field, -6.0, 6.0), SMOOTH_MM / grid_mm, mode="nearest"),
+        dtype=np.float32,
     )
 
 
@@ -311,6 +359,7 @@ def _screws(
     posts: tuple[RodPost, ...],
     l5: DistanceField,
     others: list[DistanceField],
+    body: DistanceField,
     p: ImplantParameters,
 ) -> tuple[tuple[WingScrew, ...], list[Doubt]]:
     if local.wing_screws:
@@ -320,7 +369,7 @@ def _screws(
     doubts: list[Doubt] = []
     for side in SIDES:
         found, said = connections.propose_screws(
-            side, wings[side], local.seats[side], posts, [l5, *others], p
+            side, wings[side], local.seats[side], posts, [l5, *others], body, p
         )
         screws += found
         doubts += said
