@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from report_cases import dossier
 
 from sacroplan.report.dossier import write
@@ -145,3 +146,22 @@ def test_without_webgl_the_still_pictures_stay(report: Path, tmp_path: Path) -> 
     stretch = [float(str(a["data-stretch"])) for t, a in tags.all if "data-stretch" in a]
     assert len(stretch) >= 13
     assert np.allclose(stretch, 1.0, atol=0.02)
+
+
+def test_a_clipped_solid_shows_its_cut_face(report: Path, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    middle = {}
+    for name, clip in (("whole", ""), ("cut", "&clip=coronal:0.5:flip")):
+        png = tmp_path / f"{name}.png"
+        subprocess.run(
+            [CHROMIUM, *FLAGS, *SOFTWARE_GL, f"--user-data-dir={tmp_path / name}",
+             "--hide-scrollbars", f"--screenshot={png}",
+             f"{report.as_uri()}#only=ball,screw&view=front&alone=1&focus=ball{clip}"],
+            capture_output=True, timeout=120, check=True,
+        )  # fmt: skip
+        image = np.asarray(Image.open(png).convert("RGB")).astype(float)
+        # The stage lies left of the list of parts and below banner and buttons.
+        middle[name] = image[430:470, 430:470]
+        assert middle[name].mean() < 240  # the ball, not the empty stage
+    assert middle["whole"].std(axis=(0, 1)).max() > 0.5  # round: shaded
+    assert middle["cut"].std(axis=(0, 1)).max() < 0.1  # flat: one colour

@@ -1,10 +1,11 @@
 """report.html: one file with everything in it, readable without a network and without WebGL.
 
-The 3D viewer is our own (templates/viewer.js, WebGL 2). Candidates that come inside a wheel were
-looked at first: trimesh's template carries a three.js of 0.7 MB without clipping caps, picking or
-patient directions and would make a development tool a dependency; k3d and trame bring 3 to 10 MB of
-script and a notebook stack. What a dossier needs (a dozen bodies, glass, a capped clip plane,
-picking, patient letters) is 500 lines, and shares its light with the still pictures.
+The 3D viewer is our own (templates/viewer.js, WebGL 2, no library). The candidate at hand that
+comes inside a wheel, trimesh's notebook template, carries a three.js of 0.7 MB without capped
+clipping, picking or patient directions, and would make a development tool a dependency; k3d and
+trame would be further dependencies made for notebooks and servers. What a dossier needs (some tens
+of bodies, glass, a capped clip plane, picking, patient letters) is a few hundred lines, and shares
+light and letters with the still pictures.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class DisplayMesh:
     ----------
     vertices : (n, 3) LPS mm, doubled along creases. faces : (m, 3). normals : (n, 3) unit.
     sky : (n,) share of open sky, 0 to 1. tolerance_mm : distance to the original surface at most.
-    closed : whether the original was watertight (its cut can be capped).
+    closed : whether the original bounds a solid (inner sides are never seen, its cut is capped).
     """
 
     vertices: FloatArray
@@ -79,9 +79,14 @@ def clustered(surface: Surface, cell_mm: float) -> Surface:
     return Surface(surface.vertices[first], faces[keep].astype(np.int32), surface.frame)
 
 
+def _is_solid(surface: Surface) -> bool:
+    """Watertight with the outside out: may be simplified as a solid, culled and capped."""
+    return surface.is_closed and surface.volume_mm3 > 0
+
+
 def reduced(surface: Surface, tolerance_mm: float) -> Surface:
     """``surface`` with fewer triangles, nowhere further than ``tolerance_mm`` from the original."""
-    if surface.is_closed and surface.volume_mm3 > 0:
+    if _is_solid(surface):
         return simplify(surface, tolerance_mm)
     # Half the cell's diagonal is the largest shift.
     coarse = clustered(surface, 2.0 * tolerance_mm / np.sqrt(3.0))
@@ -209,7 +214,7 @@ def display_meshes(
         vertices, faces, normals = with_creases(coarse[p.name])
         sky = open_sky(vertices, faces, normals)
         out[p.name] = DisplayMesh(
-            vertices, faces, normals, sky, tolerance[p.name], p.surface.is_closed
+            vertices, faces, normals, sky, tolerance[p.name], _is_solid(p.surface)
         )
     return out
 

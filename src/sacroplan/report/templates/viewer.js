@@ -88,8 +88,8 @@
       return mix(12.92 * x, 1.055 * pow(x, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, x));
     }
     void main() {
-      if (dot(clip.xyz, place) > clip.w) discard;
-      bool cap = capped > 0.5 && !gl_FrontFacing;
+      bool cap = capped > 0.5;
+      if (!cap && dot(clip.xyz, place) > clip.w) discard;
       vec3 n = normalize(normal);
       if (cap) n = clipNormal;
       if (n.z < 0.0) n = -n;
@@ -143,7 +143,7 @@
 
   function start(header, parts) {
     const canvas = $("scene-canvas"), labels = $("scene-labels"), box = $("scene-stage");
-    const gl = canvas.getContext("webgl2", {antialias: true, alpha: true, preserveDrawingBuffer: true});
+    const gl = canvas.getContext("webgl2", {antialias: true, alpha: true, stencil: true, preserveDrawingBuffer: true});
     if (!gl) throw new Error("WebGL 2 is not available");
     const pen = labels.getContext("2d");
     const {p, uniforms: u} = program(gl);
@@ -170,6 +170,12 @@
       gl.vertexAttribPointer(1, 4, gl.UNSIGNED_BYTE, false, 0, 0);
       buffer(gl.ELEMENT_ARRAY_BUFFER, part.index);
     }
+    // The clip plane as a large square; its "look" is a constant, the shader knows its normal.
+    const square = {vao: gl.createVertexArray(), points: gl.createBuffer()};
+    gl.bindVertexArray(square.vao);
+    gl.bindBuffer(gl.ARRAY_BUFFER, square.points);
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribPointer(0, 3, gl.FLOAT, false, 0, 0);
     gl.bindVertexArray(null);
 
     const view = {turn: 0, height: 0, scale: 1, target: [0, 0, 0], perspective: false,
@@ -269,26 +275,66 @@
         gl.uniform1f(u.alpha, part.alpha);
         gl.uniform1f(u.metal, part.metal ? 1 : 0);
         gl.uniform1f(u.chosen, part === chosen ? 1 : 0);
-        gl.uniform1f(u.capped, view.clip && part.closed ? 1 : 0);
+        gl.uniform1f(u.capped, 0);
+        if (part.closed) gl.enable(gl.CULL_FACE); else gl.disable(gl.CULL_FACE);
         gl.bindVertexArray(part.vao);
         gl.drawElements(gl.TRIANGLES, part.index.length, gl.UNSIGNED_INT, 0);
       };
+      // The cut face of a solid: where more back than front faces remain along the line of sight,
+      // the plane lies inside it (counted in the stencil), and the square is drawn there.
+      if (view.clip) {
+        const size = 4 * Math.max(...parts.map((x) => Math.hypot(...x.middle) + x.radius));
+        const [a, b] = [axes[(CLIPS[view.clip] + 1) % 3], axes[(CLIPS[view.clip] + 2) % 3]];
+        const middle = n.map((x) => x * clip[3]);
+        const corner = (s, t) => add(add(middle, a, s * size), b, t * size);
+        gl.bindBuffer(gl.ARRAY_BUFFER, square.points);
+        gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(
+          [corner(-1, -1), corner(1, -1), corner(-1, 1), corner(1, 1)].flat()), gl.DYNAMIC_DRAW);
+      }
+      const cap = (part) => {
+        if (!view.clip || !part.closed) return;
+        const blended = gl.isEnabled(gl.BLEND);
+        gl.clear(gl.STENCIL_BUFFER_BIT);
+        gl.enable(gl.STENCIL_TEST);
+        gl.colorMask(false, false, false, false);
+        gl.depthMask(false);
+        gl.disable(gl.DEPTH_TEST);
+        gl.disable(gl.CULL_FACE);
+        gl.stencilFunc(gl.ALWAYS, 0, 255);
+        gl.stencilOpSeparate(gl.BACK, gl.KEEP, gl.KEEP, gl.INCR_WRAP);
+        gl.stencilOpSeparate(gl.FRONT, gl.KEEP, gl.KEEP, gl.DECR_WRAP);
+        gl.uniform1f(u.capped, 0);
+        gl.bindVertexArray(part.vao);
+        gl.drawElements(gl.TRIANGLES, part.index.length, gl.UNSIGNED_INT, 0);
+        gl.enable(gl.DEPTH_TEST);
+        gl.depthMask(true);
+        gl.colorMask(true, true, true, true);
+        gl.stencilFunc(gl.NOTEQUAL, 0, 255);
+        gl.stencilOp(gl.KEEP, gl.KEEP, gl.KEEP);
+        if (blended) gl.enable(gl.BLEND);
+        gl.uniform1f(u.capped, 1);
+        gl.bindVertexArray(square.vao);
+        gl.vertexAttrib4f(1, 0, 0, 255, 0);
+        gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
+        gl.disable(gl.STENCIL_TEST);
+      };
       const shown = parts.filter((x) => x.on && x.alpha > 0.01);
       gl.disable(gl.BLEND);
-      gl.disable(gl.CULL_FACE);
       gl.depthMask(true);
-      shown.filter((x) => x.alpha >= 0.995).forEach(draw);
+      // Large bodies first: where two cut faces coincide, the smaller body's shows.
+      shown.filter((x) => x.alpha >= 0.995).sort((a, b) => b.radius - a.radius)
+        .forEach((x) => { draw(x); cap(x); });
       // Glass: far bodies first, enclosing bodies last; of each body only its nearest sheet, so the
       // picture does not depend on the order of triangles.
       const nearest = (x) => dot(x.middle, cam.toward) + x.radius;
       for (const part of shown.filter((x) => x.alpha < 0.995).sort((a, b) => nearest(a) - nearest(b))) {
-        if (part.closed && !view.clip) gl.enable(gl.CULL_FACE); else gl.disable(gl.CULL_FACE);
         gl.colorMask(false, false, false, false);
         gl.disable(gl.BLEND);
         draw(part);
         gl.colorMask(true, true, true, true);
         gl.enable(gl.BLEND);
         draw(part);
+        cap(part);
       }
       gl.bindVertexArray(null);
       annotate(cam, ratio);
