@@ -20,7 +20,10 @@ def test_importing_the_package_and_the_help_pulls_in_nothing_heavy():
 
 def test_help_shows_the_banner_and_every_command():
     out = subprocess.run(
-        [sys.executable, "-m", "sacroplan.cli", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "sacroplan.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     flat = " ".join(out.split())
     assert "Not a medical device" in flat

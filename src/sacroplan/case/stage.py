@@ -98,8 +98,8 @@ class StageRecord:
 
 
 def hash_file(path: Path) -> str:
-    """BLAKE2 digest of one file's bytes."""
-    digest = hashlib.blake2b(digest_size=16)
+    """SHA-256 of one file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
@@ -107,12 +107,12 @@ def hash_file(path: Path) -> str:
 
 
 def hash_path(path: Path) -> str:
-    """Digest of a file, or of all files of a folder with their relative names."""
+    """SHA-256 of a file, or over all files of a folder with their relative names."""
     if path.is_file():
         return hash_file(path)
     if not path.is_dir():
         raise CaseError(f"{path} does not exist; it is named as an input of the case.")
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(file.relative_to(path).as_posix().encode())
         digest.update(hash_file(file).encode())
@@ -123,7 +123,7 @@ def hash_path(path: Path) -> str:
 def code_version(rooms: tuple[str, ...]) -> str:
     """Digest of the source and data files of ``rooms`` and of the floors below every room."""
     root = Path(sacroplan.__file__).parent
-    digest = hashlib.blake2b(sacroplan.__version__.encode(), digest_size=16)
+    digest = hashlib.sha256(sacroplan.__version__.encode())
     for room in sorted({*rooms, "geometry", "evidence"}):
         for file in sorted((root / room).rglob("*")):
             if file.is_file() and file.suffix not in {".pyc", ".nbi", ".nbc"}:
@@ -182,7 +182,7 @@ def key_of(
         sort_keys=True,
         default=str,
     )
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), inputs
+    return hashlib.sha256(text.encode()).hexdigest(), inputs
 
 
 def file_path(case: Path, stage: str, name: str) -> Path:
@@ -230,7 +230,7 @@ def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str])
             for d in output.doubts
         )
         told = json.dumps([files["result.json"], files["arrays.npz"], metrics, doubts])
-        digest = hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+        digest = hashlib.sha256(told.encode()).hexdigest()
         record = StageRecord(
             stage.name, key, digest, round(time.perf_counter() - started, 3), dict(inputs),
             stage.parameters(context.config), versions(),

@@ -29,8 +29,11 @@ STEEP = 2.5
 EDGE_RADIUS_MM = 1.5
 """Rounding of outer edges: gloves and soft tissue pass over them."""
 
-PATCH_COLUMNS = 4
-"""Every fourth column (1.4 mm) carries the shell: its chord on a 10 mm radius is off by 0.03 mm."""
+PATCH_COLUMNS = 3
+"""Every third column (1.05 mm) carries the shell."""
+
+RIM_SMOOTHING_MM = 1.0
+"""The patch ends in steps where the bone turns too steep; smoothing rounds the rim they leave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +109,8 @@ def tower_field(shape: Tower, points: FloatArray) -> FloatArray:
     ends = np.maximum(a - shape.high_mm, shape.low_mm - a)
     sides = smooth_intersection(flat, ends, EDGE_RADIUS_MM)
     upper = smooth_intersection(sides, s - shape.top(a), EDGE_RADIUS_MM)
-    return np.maximum(upper, np.interp(a, shape.a_mm, shape.foot_mm) - s)
+    foot = np.interp(a, shape.a_mm, shape.foot_mm) - s
+    return smooth_intersection(upper, foot, EDGE_RADIUS_MM)
 
 
 def sleeve_field(wire: KWire, radius_mm: float, points: FloatArray) -> FloatArray:
@@ -127,6 +131,7 @@ def footprint(
     specimen_mm: float,
     wires: Sequence[KWire],
     lobe_mm: float,
+    foot_mm: float,
     blend_mm: float,
 ) -> FloatArray:
     """(i, j) signed distance of each seat column to the outline of the guide, negative inside."""
@@ -137,24 +142,42 @@ def footprint(
     index = distance_transform_edt(unknown, return_distances=False, return_indices=True)
     points[..., 2] = points[..., 2][tuple(index)]
     local = line.to_local(seat.frame.to_world(points.reshape(-1, 3)))
-    a, x = local[:, 0], local[:, 2]
+    # Widths are measured along the bone, which an oblique cut leaves at a flat angle.
+    tilt = seat.normals(4.0).reshape(-1, 3) @ (seat.frame.axes.T @ line.across)
+    a, x = local[:, 0], local[:, 2] / np.sqrt(np.clip(1.0 - tilt**2, 0.25, 1.0))
     corner = 5.0
     dx = np.maximum(x - waist_mm, -specimen_mm - x) + corner
     da = np.maximum(a - shape.high_mm, shape.low_mm - a) + corner
     strip = np.hypot(np.maximum(dx, 0), np.maximum(da, 0)) + np.minimum(np.maximum(dx, da), 0)
     out = strip - corner
     flat = points.reshape(-1, 3)[:, :2]
+    if line.crest:
+        # A foot on the crest, across the cut from the wires, keeps the guide from turning.
+        foot = np.hypot(a - (line.high_mm - lobe_mm), x + specimen_mm + foot_mm)
+        out = smooth_union(out, foot - lobe_mm, blend_mm)
     for wire in wires:
-        entry = seat.frame.to_local(wire.entry[None])[0, :2]
-        out = smooth_union(out, np.linalg.norm(flat - entry, axis=1) - lobe_mm, blend_mm)
+        # An arm from the cut to the wire, however far an oblique cut puts it from the strip.
+        at = float(line.to_local(wire.entry[None])[0, 0])
+        root = line.to_world(np.array([[at, float(line.edge(np.array(at))), 0.0]]))[0]
+        ends = seat.frame.to_local(np.stack([root, wire.entry]))[:, :2]
+        out = smooth_union(out, _segment(flat, ends[0], ends[1]) - lobe_mm, blend_mm)
     return np.asarray(out.reshape(unknown.shape))
+
+
+def _segment(points: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    """Distance (n,) of ``points`` (n, 2) to the segment from ``a`` to ``b``."""
+    d = b - a
+    t = np.clip((points - a) @ d / max(float(d @ d), 1e-12), 0.0, 1.0)
+    return np.asarray(np.linalg.norm(points - a - t[:, None] * d, axis=1))
 
 
 def bearing(seat: Seat, outline: FloatArray, margin_mm: float) -> npt.NDArray[np.bool_]:
     """(i, j) columns that carry the guide: near the outline, not steep, in one piece."""
     from scipy.ndimage import label
 
-    good = np.isfinite(seat.height_mm) & (np.nan_to_num(seat.slope, nan=np.inf) < STEEP)
+    # The smoothed slope gives the shell an even rim where the bone turns away.
+    steepness = 1.0 / np.sqrt(1.0 + STEEP**2)
+    good = np.isfinite(seat.height_mm) & (seat.normals(2.0)[..., 2] > steepness)
     good &= outline < margin_mm
     pieces, count = label(good)
     if not count:
@@ -171,7 +194,7 @@ def shell_field(
     geometry: VolumeGeometry,
 ) -> FloatArray:
     """Distance field (shape of ``geometry``) of the shell on the bearing columns."""
-    from scipy.ndimage import map_coordinates
+    from scipy.ndimage import gaussian_filter, map_coordinates
 
     from sacroplan.geometry import _kernels
 
@@ -185,7 +208,7 @@ def shell_field(
     c, d = number[1:, 1:][quad], number[:-1, 1:][quad]
     faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int32)
     patch = points.reshape(-1, 3)
-    band_mm = thickness_mm + 4.0
+    band_mm = thickness_mm + 3.0
     band = band_mm / SHELL_GRID_MM
     shape = tuple(int(n * BODY_GRID_MM / SHELL_GRID_MM) + 2 for n in geometry.shape)
     coarse = VolumeGeometry(
@@ -200,7 +223,9 @@ def shell_field(
     index = coarse.to_index(seat.frame.to_world(np.nan_to_num(patch)))
     _kernels.splat_triangles(index, faces, np.array(shape), band, squared, nearest)
     ratio = BODY_GRID_MM / SHELL_GRID_MM
-    fine = zoom_to(np.minimum(np.sqrt(squared), band) * SHELL_GRID_MM, geometry.shape, ratio)
+    away = np.minimum(np.sqrt(squared), band) * SHELL_GRID_MM
+    away = gaussian_filter(away, RIM_SMOOTHING_MM / SHELL_GRID_MM)
+    fine = zoom_to(away, geometry.shape, ratio)
     distance = fine - thickness_mm
     corner = seat.frame.to_local(geometry.origin[None])[0]
     i = (corner[0] - seat.low[0] + BODY_GRID_MM * np.arange(geometry.shape[0])) / SEAT_GRID_MM

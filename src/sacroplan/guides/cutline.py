@@ -79,16 +79,24 @@ def cut_line(
     notch_mm: float,
     reach_mm: float,
     minimum_mm: float,
+    notch: FloatArray | None = None,
 ) -> CutLine:
     """The cut line of one ilium and the stretch of it that a guide of ``length_mm`` covers.
 
     The stretch begins at the crest (or where ``reach_mm`` from ``psis`` (3,) ends) and keeps
-    ``notch_mm`` from the caudal end. Raises :class:`PlanError` where the plane misses the ilium,
+    ``notch_mm`` from the caudal end, which is the bone's or, where the plane passes lateral to it, the
+    level of ``notch`` (3,), the apex of the greater sciatic notch. Raises :class:`PlanError` where the plane misses the ilium,
     cannot be sawn from behind, or leaves less than ``minimum_mm``.
     """
     same_frame(hip, cut, axes)
     up, posterior = axes.axes[:, 1], -axes.axes[:, 0]
     loop = _nearest_loop(section(hip, cut, up), psis, reach_mm)
+    if notch is not None:
+        loop = loop[(loop - notch) @ up >= 0.0]
+        if not len(loop):
+            raise PlanError(
+                "The iliac cut plane passes below the greater sciatic notch; check the plane."
+            )
     flat = posterior - (posterior @ cut.normal) * cut.normal
     if float(np.linalg.norm(flat)) < MIN_POSTERIOR:
         raise PlanError(

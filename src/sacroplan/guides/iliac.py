@@ -46,6 +46,8 @@ class GuideInput:
     axes : pelvic frame, x anterior, y cranial, z right. psis : (3,) LPS of this side.
     case_id : engraved. avoid : closed surfaces the guide and its wires keep away from.
     version : design iteration, engraved.
+    notch : (3,) LPS apex of the greater sciatic notch; the cut line ends at its level. Without it
+        the line ends where the bone does.
     """
 
     side: Side
@@ -57,6 +59,7 @@ class GuideInput:
     case_id: str
     avoid: tuple[Surface, ...] = ()
     version: str = "1"
+    notch: FloatArray | None = None
 
 
 def _row(row: str, name: str) -> Any:
@@ -81,6 +84,7 @@ class GuideParameters:
     remnant_mm: float = _row("SP-GDE-04", "remnant")
     specimen_mm: float = _row("SP-GDE-04", "specimen")
     waist_mm: float = _row("SP-GDE-04", "waist")
+    foot_mm: float = _row("SP-GDE-04", "foot")
     avoid_mm: float = _row("GDE-02", "clearance")
     wire_mm: float = _row("GDE-03", "diameter")
     wire_clearance_mm: float = _row("GDE-03", "hole_clearance")
@@ -281,6 +285,7 @@ def design(
         p.notch_mm,
         p.reach_mm,
         p.slot_minimum_mm,
+        inp.notch,
     )
     frame, approach = _frame(inp, line, p)
     progress(0.05, "guide: seat on the bone")
@@ -447,7 +452,7 @@ def _wires(
     zones = []
     for name, at, out, toward in sites:
         distance = np.hypot(a - at, x - out)
-        mine = (distance < 8.0) & (x >= nearest) & (x <= far + 2.0)
+        mine = (distance < 12.0) & (x >= nearest) & (x <= far + 2.0)
         if not mine.any():
             raise PlanError(
                 f"The guide has no bone at its {name} K-wire site, {out:.0f} mm beside the cut; "
@@ -496,7 +501,7 @@ def _solid(
     tops = frame.to_local(line.to_world(np.concatenate(sides)))[:, 2].max()
     body_high[2] = max(float(top), float(tops)) + 3.0
     outline = footprint(
-        rest, line, shape, p.waist_mm, p.specimen_mm, wires, _lobe(p), 2.0 * p.fillet_mm
+        rest, line, shape, p.waist_mm, p.specimen_mm, wires, _lobe(p), p.foot_mm, 2.0 * p.fillet_mm
     )
     carries = bearing(rest, outline, p.thickness_mm + 4.0)
     geometry = frame.grid(body_low, body_high, BODY_GRID_MM, frame_name)

@@ -205,21 +205,30 @@ def strains(points, elements, u, bary, edges):  # type: ignore[no-untyped-def]
     return out
 
 
+# Vectors of the solver hold two load cases side by side, (n, 6): x y z of one, x y z of the other.
+# Written out, because a loop over cases inside the innermost loop costs twice the time.
+
+
 @njit(cache=True)
 def multiply(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
-    """y = K x for vectors (n, 3, c)."""
-    c = x.shape[2]
-    s = np.empty((3, c))
+    """y = K x for vector pairs (n, 6)."""
     for i in range(rows.shape[0] - 1):
-        s[:] = 0.0
+        s0 = s1 = s2 = s3 = s4 = s5 = 0.0
         for k in range(rows[i], rows[i + 1]):
             j = columns[k]
-            for q in range(c):
-                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
-                s[0, q] += blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
-                s[1, q] += blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
-                s[2, q] += blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
-        y[i] = s
+            x0, x1, x2 = x[j, 0], x[j, 1], x[j, 2]
+            y0, y1, y2 = x[j, 3], x[j, 4], x[j, 5]
+            k00, k01, k02 = blocks[k, 0, 0], blocks[k, 0, 1], blocks[k, 0, 2]
+            k10, k11, k12 = blocks[k, 1, 0], blocks[k, 1, 1], blocks[k, 1, 2]
+            k20, k21, k22 = blocks[k, 2, 0], blocks[k, 2, 1], blocks[k, 2, 2]
+            s0 += k00 * x0 + k01 * x1 + k02 * x2
+            s1 += k10 * x0 + k11 * x1 + k12 * x2
+            s2 += k20 * x0 + k21 * x1 + k22 * x2
+            s3 += k00 * y0 + k01 * y1 + k02 * y2
+            s4 += k10 * y0 + k11 * y1 + k12 * y2
+            s5 += k20 * y0 + k21 * y1 + k22 * y2
+        y[i, 0], y[i, 1], y[i, 2] = s0, s1, s2
+        y[i, 3], y[i, 4], y[i, 5] = s3, s4, s5
 
 
 @njit(cache=True)
@@ -234,75 +243,81 @@ def inverse_diagonal(rows, columns, blocks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def sweep(rows, columns, blocks, diagonal, b, x, backward):  # type: ignore[no-untyped-def]
-    """One block Gauss-Seidel sweep on K x = b, in place, vectors (n, 3, c)."""
-    n = rows.shape[0] - 1
-    c = x.shape[2]
-    s = np.empty((3, c))
-    for step in range(n):
-        i = n - 1 - step if backward else step
-        s[:] = b[i]
-        for k in range(rows[i], rows[i + 1]):
-            j = columns[k]
-            if j == i:
-                continue
-            for q in range(c):
-                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
-                s[0, q] -= blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
-                s[1, q] -= blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
-                s[2, q] -= blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
-        for q in range(c):
-            for r in range(3):
-                x[i, r, q] = (
-                    diagonal[i, r, 0] * s[0, q]
-                    + diagonal[i, r, 1] * s[1, q]
-                    + diagonal[i, r, 2] * s[2, q]
-                )
-
-
-@njit(cache=True)
 def first_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-untyped-def]
     """Forward block Gauss-Seidel sweep from zero: only columns before the row contribute."""
-    n = rows.shape[0] - 1
-    c = x.shape[2]
-    s = np.empty((3, c))
-    for i in range(n):
-        s[:] = b[i]
+    for i in range(rows.shape[0] - 1):
+        s0, s1, s2 = b[i, 0], b[i, 1], b[i, 2]
+        s3, s4, s5 = b[i, 3], b[i, 4], b[i, 5]
         for k in range(rows[i], rows[i + 1]):
             j = columns[k]
             if j >= i:
                 break
-            for q in range(c):
-                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
-                s[0, q] -= blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
-                s[1, q] -= blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
-                s[2, q] -= blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
-        for q in range(c):
-            for r in range(3):
-                x[i, r, q] = (
-                    diagonal[i, r, 0] * s[0, q]
-                    + diagonal[i, r, 1] * s[1, q]
-                    + diagonal[i, r, 2] * s[2, q]
-                )
+            x0, x1, x2 = x[j, 0], x[j, 1], x[j, 2]
+            y0, y1, y2 = x[j, 3], x[j, 4], x[j, 5]
+            k00, k01, k02 = blocks[k, 0, 0], blocks[k, 0, 1], blocks[k, 0, 2]
+            k10, k11, k12 = blocks[k, 1, 0], blocks[k, 1, 1], blocks[k, 1, 2]
+            k20, k21, k22 = blocks[k, 2, 0], blocks[k, 2, 1], blocks[k, 2, 2]
+            s0 -= k00 * x0 + k01 * x1 + k02 * x2
+            s1 -= k10 * x0 + k11 * x1 + k12 * x2
+            s2 -= k20 * x0 + k21 * x1 + k22 * x2
+            s3 -= k00 * y0 + k01 * y1 + k02 * y2
+            s4 -= k10 * y0 + k11 * y1 + k12 * y2
+            s5 -= k20 * y0 + k21 * y1 + k22 * y2
+        for r in range(3):
+            x[i, r] = diagonal[i, r, 0] * s0 + diagonal[i, r, 1] * s1 + diagonal[i, r, 2] * s2
+            x[i, 3 + r] = diagonal[i, r, 0] * s3 + diagonal[i, r, 1] * s4 + diagonal[i, r, 2] * s5
 
 
 @njit(cache=True)
 def upper_rest(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
     """y = b - K x after a first sweep (L + D) x = b: minus the upper triangle times x."""
-    c = x.shape[2]
-    s = np.empty((3, c))
     for i in range(rows.shape[0] - 1):
-        s[:] = 0.0
+        s0 = s1 = s2 = s3 = s4 = s5 = 0.0
         for k in range(rows[i + 1] - 1, rows[i] - 1, -1):
             j = columns[k]
             if j <= i:
                 break
-            for q in range(c):
-                x0, x1, x2 = x[j, 0, q], x[j, 1, q], x[j, 2, q]
-                s[0, q] -= blocks[k, 0, 0] * x0 + blocks[k, 0, 1] * x1 + blocks[k, 0, 2] * x2
-                s[1, q] -= blocks[k, 1, 0] * x0 + blocks[k, 1, 1] * x1 + blocks[k, 1, 2] * x2
-                s[2, q] -= blocks[k, 2, 0] * x0 + blocks[k, 2, 1] * x1 + blocks[k, 2, 2] * x2
-        y[i] = s
+            x0, x1, x2 = x[j, 0], x[j, 1], x[j, 2]
+            y0, y1, y2 = x[j, 3], x[j, 4], x[j, 5]
+            k00, k01, k02 = blocks[k, 0, 0], blocks[k, 0, 1], blocks[k, 0, 2]
+            k10, k11, k12 = blocks[k, 1, 0], blocks[k, 1, 1], blocks[k, 1, 2]
+            k20, k21, k22 = blocks[k, 2, 0], blocks[k, 2, 1], blocks[k, 2, 2]
+            s0 -= k00 * x0 + k01 * x1 + k02 * x2
+            s1 -= k10 * x0 + k11 * x1 + k12 * x2
+            s2 -= k20 * x0 + k21 * x1 + k22 * x2
+            s3 -= k00 * y0 + k01 * y1 + k02 * y2
+            s4 -= k10 * y0 + k11 * y1 + k12 * y2
+            s5 -= k20 * y0 + k21 * y1 + k22 * y2
+        y[i, 0], y[i, 1], y[i, 2] = s0, s1, s2
+        y[i, 3], y[i, 4], y[i, 5] = s3, s4, s5
+
+
+@njit(cache=True)
+def backward_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-untyped-def]
+    """Backward block Gauss-Seidel sweep on K x = b, in place."""
+    n = rows.shape[0] - 1
+    for step in range(n):
+        i = n - 1 - step
+        s0, s1, s2 = b[i, 0], b[i, 1], b[i, 2]
+        s3, s4, s5 = b[i, 3], b[i, 4], b[i, 5]
+        for k in range(rows[i], rows[i + 1]):
+            j = columns[k]
+            if j == i:
+                continue
+            x0, x1, x2 = x[j, 0], x[j, 1], x[j, 2]
+            y0, y1, y2 = x[j, 3], x[j, 4], x[j, 5]
+            k00, k01, k02 = blocks[k, 0, 0], blocks[k, 0, 1], blocks[k, 0, 2]
+            k10, k11, k12 = blocks[k, 1, 0], blocks[k, 1, 1], blocks[k, 1, 2]
+            k20, k21, k22 = blocks[k, 2, 0], blocks[k, 2, 1], blocks[k, 2, 2]
+            s0 -= k00 * x0 + k01 * x1 + k02 * x2
+            s1 -= k10 * x0 + k11 * x1 + k12 * x2
+            s2 -= k20 * x0 + k21 * x1 + k22 * x2
+            s3 -= k00 * y0 + k01 * y1 + k02 * y2
+            s4 -= k10 * y0 + k11 * y1 + k12 * y2
+            s5 -= k20 * y0 + k21 * y1 + k22 * y2
+        for r in range(3):
+            x[i, r] = diagonal[i, r, 0] * s0 + diagonal[i, r, 1] * s1 + diagonal[i, r, 2] * s2
+            x[i, 3 + r] = diagonal[i, r, 0] * s3 + diagonal[i, r, 1] * s4 + diagonal[i, r, 2] * s5
 
 
 @njit(cache=True)

@@ -259,7 +259,9 @@ def sizing_for(solids: tuple[Solid, ...], sizes: ElementSizes) -> Sizing:
     bones = [n for n, s in enumerate(solids) if s.kind == "bone"]
 
     def sizing(points: FloatArray, distances: FloatArray) -> FloatArray:
-        wanted = (own[:, None] + sizes.growth * np.maximum(distances, 0.0)).min(axis=0)
+        # Outside, a part's size grows with distance; deep inside, beyond its own size, likewise.
+        away = np.maximum(distances, 0.0) + np.maximum(-distances - own[:, None], 0.0)
+        wanted = (own[:, None] + sizes.growth * away).min(axis=0)
         for n in bones:
             near = (np.abs(distances[n]) < sizes.bone) & (wanted > sizes.bone_thin)
             if not near.any():

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sacroplan.errors import MechanicsError
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.mechanics.mesh import EDGES, GAUSS, TetMesh
-from sacroplan.progress import Progress, silent
+from sacroplan.progress import Progress, part, silent
 
 TOLERANCE = 1e-8
 """Residual over load, in the Euclidean norm. Displacements are then good to about six digits."""
@@ -84,7 +84,7 @@ Engine = Callable[[Problem, Progress], tuple[FloatArray, int]]
 def _coarse_solver(
     rows: Any, columns: Any, blocks: FloatArray, n: int
 ) -> Callable[[FloatArray], FloatArray]:
-    """Exact solve with the linear-element matrix: (n, 3, c) to (n, 3, c)."""
+    """Exact solve with the linear-element matrix for pairs of load cases (n, 6)."""
     import ngsolve
     from scipy.sparse import bsr_matrix
 
@@ -97,10 +97,10 @@ def _coarse_solver(
 
     def solve(b: FloatArray) -> FloatArray:
         out = np.empty_like(b)
-        for c in range(b.shape[2]):
-            right.FV().NumPy()[:] = b[:, :, c].ravel()
+        for c in (slice(0, 3), slice(3, 6)):
+            right.FV().NumPy()[:] = b[:, c].ravel()
             left.data = inverse * right
-            out[:, :, c] = left.FV().NumPy().reshape(n, 3)
+            out[:, c] = left.FV().NumPy().reshape(n, 3)
         return out
 
     return solve
@@ -147,58 +147,85 @@ def _multigrid(problem: Problem, progress: Progress) -> tuple[FloatArray, int]:
     progress(0.4, "preconditioner ready")
 
     cases = problem.loads.shape[2]
-    b = np.ascontiguousarray(problem.loads[~problem.fixed])
-    scale = np.sqrt(np.einsum("nrc,nrc->c", b, b))
-    work = np.empty_like(b)
+    u = np.zeros((len(mesh.nodes), 3, cases))
+    most = 0
+    for first in range(0, cases, 2):
+        pair = problem.loads[~problem.fixed, :, first : first + 2]
+        b = np.zeros((n, 2, 3))
+        b[:, : pair.shape[2]] = np.swapaxes(pair, 1, 2)
 
-    def precondition(r: FloatArray) -> FloatArray:
-        z = np.zeros_like(r)
-        k.first_sweep(rows, columns, single, diagonal, r, z)
-        k.upper_rest(rows, columns, single, z, work)
-        rest = (restrict @ work.reshape(n, -1)).reshape(n1, 3, cases)
-        z += (prolong @ coarse(rest).reshape(n1, -1)).reshape(n, 3, cases)
-        k.sweep(rows, columns, single, diagonal, r, z, True)
-        return z
+        def precondition(r: FloatArray) -> FloatArray:
+            z, work = np.zeros_like(r), np.empty_like(r)
+            k.first_sweep(rows, columns, single, diagonal, r, z)
+            k.upper_rest(rows, columns, single, z, work)
+            z += prolong @ coarse(restrict @ work)
+            k.backward_sweep(rows, columns, single, diagonal, r, z)
+            return z
 
+        def multiply(x: FloatArray) -> FloatArray:
+            y = np.empty_like(x)
+            k.multiply(rows, columns, blocks, x, y)
+            return y
+
+        x, iterations = _conjugate_gradients(
+            multiply, precondition, b.reshape(n, 6), part(progress, 0.4, 1.0)
+        )
+        most = max(most, iterations)
+        u[~problem.fixed, :, first : first + 2] = np.swapaxes(x.reshape(n, 2, 3), 1, 2)[
+            :, :, : pair.shape[2]
+        ]
+    return u, most
+
+
+Apply = Callable[[FloatArray], FloatArray]
+
+
+def _conjugate_gradients(
+    multiply: Apply, precondition: Apply, b: FloatArray, progress: Progress
+) -> tuple[FloatArray, int]:
+    """Two load cases (n, 6) at once, each with its own step lengths."""
+
+    def dot(x: FloatArray, y: FloatArray) -> FloatArray:
+        return np.asarray(np.einsum("ncr,ncr->c", x.reshape(-1, 2, 3), y.reshape(-1, 2, 3)))
+
+    def ratio(a: FloatArray, c: FloatArray) -> FloatArray:
+        return np.repeat(np.divide(a, c, out=np.zeros(2), where=c > 0), 3)
+
+    scale = np.sqrt(dot(b, b))
     x = np.zeros_like(b)
     r = b.copy()
     z = precondition(r)
     p = z.copy()
-    rz = np.einsum("nrc,nrc->c", r, z)
+    rz = dot(r, z)
+    worst = 1.0
     for iteration in range(1, MAX_ITERATIONS + 1):
-        k.multiply(rows, columns, blocks, p, work)
-        curvature = np.einsum("nrc,nrc->c", p, work)
+        kp = multiply(p)
+        curvature = dot(p, kp)
         if np.any(curvature < 0):
             raise MechanicsError(
                 "The stiffness matrix is not positive definite: an element is inverted or a "
                 "modulus is not positive."
             )
-        alpha = np.divide(rz, curvature, out=np.zeros(cases), where=curvature > 0)
-        x += alpha * p
-        r -= alpha * work
-        size = np.sqrt(np.einsum("nrc,nrc->c", r, r))
-        worst = float(np.max(size / np.maximum(scale, 1e-300)))
+        step = ratio(rz, curvature)
+        x += step * p
+        r -= step * kp
+        worst = float(np.max(np.sqrt(dot(r, r)) / np.maximum(scale, 1e-300)))
         if not np.isfinite(worst):
             raise MechanicsError("The solver broke down: a displacement is not a finite number.")
         if worst < TOLERANCE:
-            break
+            return x, iteration
         progress(
-            0.4 + 0.55 * float(np.clip(np.log(worst) / np.log(TOLERANCE), 0, 1)),
-            f"iteration {iteration}",
+            float(np.clip(np.log(worst) / np.log(TOLERANCE), 0.0, 1.0)), f"iteration {iteration}"
         )
         z = precondition(r)
-        new = np.einsum("nrc,nrc->c", r, z)
-        p *= np.divide(new, rz, out=np.zeros(cases), where=rz > 0)
+        new = dot(r, z)
+        p *= ratio(new, rz)
         p += z
         rz = new
-    else:
-        raise MechanicsError(
-            f"The solver stopped after {MAX_ITERATIONS} iterations at a residual of {worst:.1e} of "
-            "the load; a part is hardly held or its elements are nearly flat."
-        )
-    u = np.zeros((len(mesh.nodes), 3, cases))
-    u[~problem.fixed] = x
-    return u, iteration
+    raise MechanicsError(
+        f"The solver stopped after {MAX_ITERATIONS} iterations at a residual of {worst:.1e} of "
+        "the load; a part is hardly held or its elements are nearly flat."
+    )
 
 
 def ngsolve_mesh(mesh: TetMesh) -> Any:

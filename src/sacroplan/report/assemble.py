@@ -361,7 +361,7 @@ def dossier(context: Context) -> Dossier:
         for n, record in r.records.items()
     )
     inputs = tuple(
-        InputFile(path, digest, "BLAKE2b-128")
+        InputFile(path, digest)
         for record in r.records.values()
         for path, digest in record.inputs.items()
     )

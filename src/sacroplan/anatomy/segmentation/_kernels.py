@@ -55,8 +55,8 @@ def enclosure(
                 for t in range(DIRECTIONS):
                     r = 1.0
                     while r < reach:
-                        x = int(round(i + cos[t] * r))
-                        y = int(round(j + sin[t] * r))
+                        x = round(i + cos[t] * r)
+                        y = round(j + sin[t] * r)
                         if x < 0 or y < 0 or x >= ni or y >= nj:
                             break
                         if hu[x, y, k] > bone_hu:
@@ -184,9 +184,9 @@ def sphere_votes(points: F32, inward: F32, radii: F32, shape: tuple[int, int, in
     for p in range(points.shape[0]):
         for r in radii:
             for sign in (-1.0, 1.0):
-                x = int(round(points[p, 0] + sign * r * inward[p, 0]))
-                y = int(round(points[p, 1] + sign * r * inward[p, 1]))
-                z = int(round(points[p, 2] + sign * r * inward[p, 2]))
+                x = round(points[p, 0] + sign * r * inward[p, 0])
+                y = round(points[p, 1] + sign * r * inward[p, 1])
+                z = round(points[p, 2] + sign * r * inward[p, 2])
                 inside = 0 <= x < shape[0] and 0 <= y < shape[1] and 0 <= z < shape[2]
                 if inside and (sign > 0.0):
                     out[x, y, z] += 1.0

@@ -17,14 +17,6 @@ Mask = npt.NDArray[np.bool_]
 _CROSS = ndimage.generate_binary_structure(3, 1)
 
 
-def ball(radius: float) -> Mask:
-    """Boolean ball of ``radius`` voxels."""
-    n = int(np.ceil(radius))
-    g = np.arange(-n, n + 1)
-    x, y, z = np.meshgrid(g, g, g, indexing="ij")
-    return np.asarray(x * x + y * y + z * z <= radius * radius + 1e-9)
-
-
 def _box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
     found = ndimage.find_objects(mask.astype(np.uint8))[0]
     return tuple(  # type: ignore[return-value]
@@ -75,6 +67,31 @@ def pieces_outside(rest: Mask) -> int:
     return 1 if rest.flat[0] else 0
 
 
+def fill_small_holes(mask: Mask, forbidden: Mask, area: float) -> Mask:
+    """Fill holes of single slices (axial, sagittal, coronal) of at most ``area`` voxels.
+
+    Vessel channels and pores lead into the marrow; no foramen of the sacrum is as small.
+    """
+    out = mask.copy()
+    cross = ndimage.generate_binary_structure(2, 1)
+    for axis in (2, 0, 1):
+        rest = np.pad(~out, 1, constant_values=True)
+        pieces, _ = ndimage.label(rest, _in_slices(cross, axis))
+        sizes = np.bincount(pieces.ravel())
+        small = sizes <= area
+        small[0] = False
+        inner = pieces[1:-1, 1:-1, 1:-1]
+        out |= small[inner] & ~forbidden
+    return out
+
+
+def _in_slices(cross: Mask, axis: int) -> Mask:
+    """A structuring element that connects only within slices across ``axis``."""
+    out = np.zeros((3, 3, 3), dtype=bool)
+    np.moveaxis(out, axis, 0)[1] = cross
+    return out
+
+
 def outline_level(hu: Float32, mask: Mask, spacing_mm: float) -> Float32:
     """Local half-maximum (HU) between the bone's edge and the soft tissue around it.
 
@@ -82,9 +99,9 @@ def outline_level(hu: Float32, mask: Mask, spacing_mm: float) -> Float32:
     what is neither bone nor gas within a few millimetres outside.
     """
     row = "SP-SEG-06"
-    reach = evidence.value(row, "reach") / spacing_mm
+    size = 2 * round(evidence.value(row, "reach") / spacing_mm) + 1
     inside = np.where(mask, hu, np.float32(-1000.0))
-    peak = ndimage.maximum_filter(inside, footprint=ball(reach))
+    peak = ndimage.maximum_filter(inside, size=size)
     peak = np.clip(peak, *evidence.span(row, "peak")).astype(np.float32)
     low, high = evidence.span(row, "soft")
     soft = (~mask & (hu > low) & (hu < high)).astype(np.float32)
@@ -118,7 +135,8 @@ def finish(
     """
     h = float(spacing_mm[0])
     radius = evidence.value("SP-SEG-06", "closing") / h
-    layers = max(1, int(round(evidence.value("SP-SEG-06", "peel") / h)))
+    layers = max(1, round(evidence.value("SP-SEG-06", "peel") / h))
+    pore = evidence.value("SP-SEG-06", "pore") / h**2
     misses = int(evidence.value("SP-SEG-08", "own_misses"))
     out = np.zeros_like(labels)
     smooth = ndimage.gaussian_filter(hu, 0.5 / h)
@@ -133,7 +151,7 @@ def finish(
         bone = largest_piece(fill_bone(bone, taken, radius))
         level = outline_level(smooth[box], bone, h)
         bone = largest_piece(peel(smooth[box], bone, level, layers))
-        bone = fill_bone(bone, taken, 1.0 / h)
+        bone = fill_small_holes(fill_bone(bone, taken, 1.0 / h), taken, pore)
         view = out[box]
         view[bone & (view == 0)] = label
     return out

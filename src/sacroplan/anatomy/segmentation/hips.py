@@ -60,7 +60,7 @@ def femoral_head(
     """
     row = "SP-SEG-05"
     h = float(spacing[0])
-    below = int(round(evidence.value(row, "continuation") / h))
+    below = round(evidence.value(row, "continuation") / h)
     top = min(hu.shape[2], int(ceiling_mm / h))
     if top < 4:
         return None

@@ -22,21 +22,27 @@ _CROSS = ndimage.generate_binary_structure(3, 1)
 def canal_tube(bright: Mask, fine: Working, canal: Canal) -> Mask:
     """Soft voxels reached from the canal's axis within a canal's radius, walls respected.
 
-    The canal is surrounded like marrow and must not be filled with it.
+    The canal is surrounded like marrow and must not be filled with it. Only passages wider than a
+    vessel are followed, because the wall between the sacral canal and osteoporotic marrow leaks.
     """
     h = float(fine.spacing_mm[0])
     index = np.rint((canal.points - fine.start_mm) / fine.spacing_mm).astype(int)
     index = index[np.all((index >= 0) & (index < bright.shape), axis=1)]
-    radius = int(round(evidence.value("SP-SEG-08", "canal") / h))
-    low = np.maximum(index.min(axis=0) - radius - 1, 0)
-    high = index.max(axis=0) + radius + 2
+    radius = round(evidence.value("SP-SEG-08", "canal") / h)
+    low = np.maximum(index.min(axis=0) - radius - 4, 0)
+    high = index.max(axis=0) + radius + 5
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    soft = ~ndimage.binary_closing(bright[box], _CROSS)
+    content = evidence.value("SP-SEG-02", "content")
+    wall = ndimage.gaussian_filter(fine.hu[box], 0.7 / h) > content
+    soft = ~ndimage.binary_closing(bright[box] | wall, _CROSS)
+    half = evidence.value("SP-SEG-08", "passage") / h
+    wide = ndimage.distance_transform_edt(soft) > half
     start = np.zeros_like(soft)
     start[tuple((index - low).T)] = True
-    tube = ndimage.binary_dilation(start & soft, _CROSS, iterations=radius, mask=soft)
+    core = ndimage.binary_dilation(start & wide, _CROSS, iterations=radius, mask=wide)
+    tube = (ndimage.distance_transform_edt(~core) <= half) & soft if core.any() else core
     out = np.zeros_like(bright)
-    out[box] = tube
+    out[box] = tube | (start & soft)
     return out
 
 
@@ -46,7 +52,7 @@ def disc_space(bright: Mask, fine: Working, canal: Canal, discs: Sequence[Disc])
     A disc lies between two bright plates as marrow does and must not be filled with it.
     """
     h = float(fine.spacing_mm[0])
-    height = int(round(evidence.value("SP-SEG-08", "disc") / h))
+    height = round(evidence.value("SP-SEG-08", "disc") / h)
     out = np.zeros_like(bright)
     u, v, w = np.meshgrid(
         np.arange(-20.0, 20.5, 0.5 * h),
@@ -106,6 +112,6 @@ def solid_bone(fine: Working, canal: Canal, discs: Sequence[Disc]) -> Mask:
 
 def surrounded(wall: Mask, asked: Mask, spacing_mm: float, misses: int) -> Mask:
     """Voxels of ``asked`` from which at most ``misses`` of 26 rays fail to meet ``wall``."""
-    reach = int(round(evidence.value("SP-SEG-08", "reach") / spacing_mm))
+    reach = round(evidence.value("SP-SEG-08", "reach") / spacing_mm)
     out = _kernels.surrounded(wall.view(np.uint8), asked.view(np.uint8), reach, misses)
     return np.asarray(out.view(np.bool_))

@@ -117,7 +117,27 @@ def spine_points(anatomy: Anatomy, unit: int) -> FloatArray:
         tail = upper.station + 25
         ok[tail:, :, v > 12.0] = False
         ok[tail:, np.abs(u) > 6.0] = False
-    return np.asarray(p[ok])
+    points = [p[ok]]
+    if lower is not None:
+        points.append(_pars_points(canal, lower, upper))
+    return np.concatenate(points)
+
+
+def _pars_points(canal: Canal, lower: Disc, upper: Disc | None) -> FloatArray:
+    """Points (n, 3) beside the canal at half height: pedicles and pars of one vertebra.
+
+    There the processes from above and from below do not reach.
+    """
+    row = "SP-SEG-09"
+    distance = evidence.value(row, "pars_distance")
+    if upper is not None:
+        distance = float(np.linalg.norm(upper.centre - lower.centre))
+    block = _canal_block(canal, np.arange(-22.0, 22.5, 1.0), np.arange(-12.0, 6.5, 1.0))
+    w = (block - lower.centre) @ lower.up / distance
+    low, high = evidence.span(row, "pars_height")
+    ok = (w > low) & (w < high)
+    ok[lower.station + 10 :] = False
+    return np.asarray(block[ok])
 
 
 def sacral_points(anatomy: Anatomy, disc: int) -> FloatArray:
@@ -136,7 +156,9 @@ def sacral_points(anatomy: Anatomy, disc: int) -> FloatArray:
     ok[: max(0, upper.station - 10)] = False
     ok[upper.station + 40 :] = False
     crest = _canal_block(canal, np.arange(-12.0, 12.5, 1.0), np.arange(-22.0, -5.5, 1.0))
-    behind = (crest - upper.centre) @ upper.up < -evidence.value("SP-SEG-09", "crest_below")
+    behind = np.ones(crest.shape[:3], dtype=bool)
+    # Along the canal, not below the disc's plane: that plane runs under the arch of L5.
+    behind[: upper.station + round(evidence.value("SP-SEG-09", "crest_below"))] = False
     return np.concatenate([ala[ok], crest[behind]])
 
 

@@ -390,18 +390,45 @@ def femur_field(
 
 
 @njit(cache=True, parallel=True)
-def part_company(a: Grid, b: Grid, gap: float, rim: float) -> None:
-    """Carve ``gap`` mm between two fields in place, half from each, along their mid-surface.
+def part_company(
+    a: Grid,
+    b: Grid,
+    middle: Grid,
+    origin: FloatArray,
+    spacing: FloatArray,
+    gap: float,
+    rim: float,
+    wedge: FloatArray,
+) -> None:
+    """Carve a gap between two fields in place, half from each, along their mid-surface.
 
+    ``middle`` is half the difference of the fields as they come in. The gap is ``gap`` mm wide and
+    opens along ``wedge`` = point (3,), direction (3,), distance over which it opens, extra width.
     The new edges are rounded over ``rim`` mm: a feather edge is neither anatomy nor a closed mesh.
     """
-    for i in prange(a.shape[0]):
-        for j in range(a.shape[1]):
-            for k in range(a.shape[2]):
+    ni, nj, nk = a.shape
+    for i in prange(ni):
+        i0, i1 = max(i - 1, 0), min(i + 1, ni - 1)
+        for j in range(nj):
+            j0, j1 = max(j - 1, 0), min(j + 1, nj - 1)
+            for k in range(nk):
                 p, q = a[i, j, k], b[i, j, k]
-                if p < FAR and q < FAR:
-                    a[i, j, k] = smooth_max(p, 0.5 * (p - q) + 0.5 * gap, rim)
-                    b[i, j, k] = smooth_max(q, 0.5 * (q - p) + 0.5 * gap, rim)
+                if p < 0.8 * FAR and q < 0.8 * FAR:
+                    k0, k1 = max(k - 1, 0), min(k + 1, nk - 1)
+                    # Where the fields run steeper than distance the gap would come out too narrow.
+                    gi = (middle[i1, j, k] - middle[i0, j, k]) / max((i1 - i0) * spacing[0], 0.1)
+                    gj = (middle[i, j1, k] - middle[i, j0, k]) / max((j1 - j0) * spacing[1], 0.1)
+                    gk = (middle[i, j, k1] - middle[i, j, k0]) / max((k1 - k0) * spacing[2], 0.1)
+                    slope = math.sqrt(gi * gi + gj * gj + gk * gk)
+                    m = middle[i, j, k] / min(3.0, max(0.6, slope))
+                    half = 0.5 * gap
+                    if wedge[7] > 0.0:
+                        d = wedge[3] * (origin[0] + i * spacing[0] - wedge[0])
+                        d += wedge[4] * (origin[1] + j * spacing[1] - wedge[1])
+                        d += wedge[5] * (origin[2] + k * spacing[2] - wedge[2])
+                        half += 0.5 * wedge[7] * smoothstep(d / wedge[6])
+                    a[i, j, k] = smooth_max(p, m + half, rim)
+                    b[i, j, k] = smooth_max(q, half - m, rim)
 
 
 @njit(cache=True, parallel=True)

@@ -22,6 +22,9 @@ BOX_MARGIN_MM = 7.0
 RIM_MM = 2.5
 """Rounding of the rims of carved joints."""
 
+_RETRO = np.array([0.0, 0.78, 0.62])
+"""From the auricular face towards the iliac tuberosity: backwards and up."""
+
 JOINT_RADIUS_MM = 40.0
 """The sacroiliac joint's two faces are brought into contact within this distance of its centre."""
 
@@ -196,21 +199,41 @@ def _joints(b: dict[str, Bone], geometry: VolumeGeometry, pose: Pose) -> None:
     ]
     for first, second, kind in pairs:
         pair = overlap(b[first], b[second])
-        if pair is not None:
-            _kernels.part_company(pair[0], pair[1], gap[kind], RIM_MM)
+        if pair is None:
+            continue
+        wedge = np.zeros(8)
+        if kind == "sacroiliac":
+            hip = pose.hip_left if second == "hip_left" else pose.hip_right
+            # Behind the auricular faces the joint widens for the interosseous ligament.
+            wedge[:3] = hip.to_world(reference.array("hip", "SIJ"))
+            wedge[3:6] = hip.rigid.directions(_RETRO)
+            wedge[:3] += 5.0 * wedge[3:6]
+            wedge[6:] = 14.0, evidence.value("SP-PHANTOM-03", "interosseous") - gap[kind]
+        fa, fb, start = pair
+        _kernels.part_company(
+            fa,
+            fb,
+            0.5 * (fa - fb),
+            geometry.to_world(start),
+            geometry.spacing_mm,
+            gap[kind],
+            RIM_MM,
+            wedge,
+        )
     for bone in b.values():
         _one_piece(bone)
 
 
 def _one_piece(bone: Bone) -> None:
-    """Turn voxel-sized islands, which carving may leave, into soft tissue, in place."""
+    """Turn islands, which carving may leave, into soft tissue and voids into bone, in place."""
     from scipy.ndimage import label
 
-    pieces, count = label(bone.field < 0.0)
-    if count > 1:
-        sizes = np.bincount(pieces.ravel())
-        sizes[0] = 0
-        bone.field[(pieces > 0) & (pieces != int(np.argmax(sizes)))] = 0.5
+    for solid, value in ((True, 0.5), (False, -0.5)):
+        pieces, count = label((bone.field < 0.0) == solid)
+        if count > 1:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            bone.field[(pieces > 0) & (pieces != int(np.argmax(sizes)))] = value
 
 
 def overlap(a: Bone, b: Bone) -> tuple[Field, Field, npt.NDArray[np.int64]] | None:

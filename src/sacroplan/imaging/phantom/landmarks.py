@@ -10,6 +10,9 @@ from sacroplan.imaging.phantom import reference
 from sacroplan.imaging.phantom.fields import Bone, foramen, overlap
 from sacroplan.imaging.phantom.pose import BoneMap, Pose, endplate
 
+SUMMIT_MM = 0.6
+"""Points this close to the extreme count as its summit."""
+
 SURROUNDED = 0.9
 """A foramen's mouth is where this share of directions still meets bone."""
 
@@ -68,7 +71,10 @@ def extreme(
     inside = near[sample(bone, geometry, near) < 0.0]
     if not len(inside):
         return start
-    return on_surface(bone, geometry, inside[int(np.argmax(inside @ direction))])
+    height = inside @ direction
+    # The middle of the summit: on a blunt spine the single highest point is arbitrary.
+    summit = inside[height >= height.max() - SUMMIT_MM].mean(axis=0)
+    return on_surface(bone, geometry, summit)
 
 
 def enclosure(bone: Bone, geometry: VolumeGeometry, point: FloatArray, axis: FloatArray) -> float:
@@ -93,26 +99,12 @@ def mouth(bone: Bone, geometry: VolumeGeometry, path: FloatArray) -> FloatArray:
 
 
 def _isthmus(bone: Bone, geometry: VolumeGeometry, map_: BoneMap, start: FloatArray) -> FloatArray:
-    """Centre of the narrowest coronal section of a pedicle near reference point ``start``."""
-    from scipy import ndimage as ndi
-
-    ticks = np.arange(-13.0, 13.01, 0.5)
-    best, least = start, np.inf
-    centre = start.copy()
-    for y in np.arange(start[1] - 5.0, start[1] + 5.01, 0.5):
-        gx, gz = np.meshgrid(centre[0] + ticks, centre[2] + ticks, indexing="ij")
-        flat = np.stack([gx, np.full_like(gx, y), gz], -1).reshape(-1, 3)
-        inside = (sample(bone, geometry, map_.to_world(flat)) < 0.0).reshape(gx.shape)
-        pieces, count = ndi.label(inside)
-        if not count:
-            continue
-        sizes = np.bincount(pieces.ravel())[1:]
-        piece = pieces == int(np.argmax(sizes)) + 1
-        area = float(sizes.max())
-        if area < least:
-            least = area
-            best = np.array([gx[piece].mean(), y, gz[piece].mean()])
-    return best
+    """Reference point in the middle of the pedicle's coronal section through ``start`` (3,)."""
+    across, along = np.arange(-5.0, 5.01, 0.5), np.arange(-7.0, 7.01, 0.5)
+    gx, gz = np.meshgrid(start[0] + across, start[2] + along, indexing="ij")
+    flat = np.stack([gx, np.full_like(gx, start[1]), gz], -1).reshape(-1, 3)
+    depth = -sample(bone, geometry, map_.to_world(flat))
+    return np.asarray(flat[depth >= float(depth.max()) - 0.3].mean(axis=0))
 
 
 def find(geometry: VolumeGeometry, bones: dict[str, Bone], pose: Pose) -> dict[str, FloatArray]:
