@@ -207,8 +207,8 @@ def _joints(b: dict[str, Bone], geometry: VolumeGeometry, pose: Pose) -> None:
             # Behind the auricular faces the joint widens for the interosseous ligament.
             wedge[:3] = hip.to_world(reference.array("hip", "SIJ"))
             wedge[3:6] = hip.rigid.directions(_RETRO)
-            wedge[:3] += 5.0 * wedge[3:6]
-            wedge[6:] = 14.0, evidence.value("SP-PHANTOM-03", "interosseous") - gap[kind]
+            wedge[:3] += 2.0 * wedge[3:6]
+            wedge[6:] = 10.0, evidence.value("SP-PHANTOM-03", "interosseous") - gap[kind]
         fa, fb, start = pair
         _kernels.part_company(
             fa,
