@@ -136,7 +136,9 @@ def _pars_points(canal: Canal, lower: Disc, upper: Disc | None) -> FloatArray:
     w = (block - lower.centre) @ lower.up / distance
     low, high = evidence.span(row, "pars_height")
     ok = (w > low) & (w < high)
-    ok[lower.station + 10 :] = False
+    # Between its own discs only: a steep disc's plane runs under the arches far above it.
+    ok[lower.station :] = False
+    ok[: upper.station if upper is not None else 0] = False
     return np.asarray(block[ok])
 
 
