@@ -1,0 +1,1 @@
+"""Pedicle and iliac screws, corridor search, rods."""

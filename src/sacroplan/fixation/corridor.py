@@ -1,0 +1,508 @@
+"""Pedicle screws: a search over entry and direction for the roomiest safe cylinder.
+
+The search runs on the vertebra's distance field in the level's own axes (x anterior, y cranial,
+lateral), so the left and the right side are the same problem; the best are measured again on the mesh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sacroplan import evidence
+from sacroplan.errors import Doubt, PlanError
+from sacroplan.fixation import screws
+from sacroplan.fixation.clearance import axis_depths, clearance, gertzbein, mean_hu
+from sacroplan.fixation.screws import Screw
+from sacroplan.geometry.fields import DistanceField
+from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
+from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.volume import Volume
+from sacroplan.metrics import Metric, Metrics
+from sacroplan.progress import Progress, silent
+
+FIELD_MM = 0.6
+"""Grid of the distance field; its error of up to 0.2 mm deep inside is why the mesh has the last word."""
+
+MARCH_MM = 0.75
+"""Step along an axis: a cortex cannot hide between two steps by more than 0.1 mm of depth."""
+
+GATE_MM = 4.0
+"""The plane this far behind the posterior wall cuts every pedicle between body and facet."""
+
+PEDICLE_MM = 8.0
+"""The pedicle reaches this far behind the posterior wall. Thread there counts even near the entry, which
+keeps the entry on the facet's side of the transverse process."""
+
+FINALISTS = 24
+"""Axes that are measured on the mesh."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScrewPlan:
+    """A planned screw with what speaks for and against it.
+
+    Attributes
+    ----------
+    screw : the screw. grade : Gertzbein-Robbins A-E (pedicle) or 0-III (iliac, wing).
+    breach_mm : thread outside the bone behind the entry zone. clearance_mm : least distance from thread to
+        bone surface there (negative when breached). profile : (n, 2) mm from the entry, clearance.
+    purchase_mm : length inside the bone. convergence_deg, sagittal_deg : medial convergence and
+        cranial (+) or caudal (-) tilt in the level frame (wing screws: towards lateral and cranial in
+        the pelvic frame).
+    isthmus_width_mm, isthmus_height_mm : outer size of the pedicle across the screw; None for iliac.
+    canal_mm : thread to the medial pedicle wall; None for iliac.
+    anterior_mm : tip to the far cortex along the axis. depth_percent : tip's place between posterior
+        wall and far cortex.
+    mean_hu : in the screw's cylinder. safety : further distances by name (mm).
+    runner_up : the best clearly different screw, and its clearance.
+    """
+
+    screw: Screw
+    grade: str
+    breach_mm: float
+    clearance_mm: float
+    profile: FloatArray
+    purchase_mm: float
+    convergence_deg: float
+    sagittal_deg: float
+    isthmus_width_mm: float | None
+    isthmus_height_mm: float | None
+    canal_mm: float | None
+    anterior_mm: float | None
+    depth_percent: float | None
+    mean_hu: float | None
+    safety: dict[str, float]
+    runner_up: Screw | None
+    runner_up_clearance_mm: float | None
+    doubts: tuple[Doubt, ...] = ()
+
+    def metrics(self) -> Metrics:
+        """Figures under ``fixation.screw.<name>``."""
+        s = self.screw
+        base = f"fixation.screw.{s.name}"
+        what = f"{s.name.replace('_', ' ')} screw"
+        iliac = s.kind != "pedicle"
+        size_row = "IL-03" if iliac else f"PED-{s.level}"
+        grade_row = "GR-02" if iliac else "GR-01"
+        cortex = evidence.value(*(("IL-05", "cortex") if iliac else ("PED-R1", "cortex")))
+        cortex_row = "IL-05" if iliac else "PED-R1"
+        out: Metrics = {
+            f"{base}.diameter_mm": Metric(s.diameter_mm, "mm", f"{what}: diameter", (size_row,)),
+            f"{base}.length_mm": Metric(s.length_mm, "mm", f"{what}: length", (size_row,)),
+            f"{base}.grade": Metric(self.grade, "text", f"{what}: breach grade", (grade_row,)),
+            f"{base}.breach_mm": Metric(
+                self.breach_mm, "mm", f"{what}: breach", (grade_row,), None, 0.0
+            ),
+            f"{base}.clearance_mm": Metric(
+                self.clearance_mm, "mm", f"{what}: least bone round the thread", (cortex_row,), cortex
+            ),
+            f"{base}.purchase_mm": Metric(self.purchase_mm, "mm", f"{what}: length in bone"),
+            f"{base}.convergence_deg": Metric(
+                self.convergence_deg, "deg",
+                f"{what}: {'lateral angle' if iliac else 'axial convergence'}", (size_row,),
+            ),
+            f"{base}.sagittal_deg": Metric(
+                self.sagittal_deg, "deg", f"{what}: sagittal angle (+ cranial)", (size_row,)
+            ),
+            f"{base}.mean_hu": Metric(self.mean_hu, "HU", f"{what}: mean HU along the thread"),
+        }  # fmt: skip
+        for name, value, label, row in (
+            ("isthmus_width_mm", self.isthmus_width_mm, "pedicle isthmus width", "PED-R1"),
+            ("isthmus_height_mm", self.isthmus_height_mm, "pedicle isthmus height", "PED-R1"),
+            ("canal_mm", self.canal_mm, "thread to the medial pedicle wall", "PED-R1"),
+            ("anterior_mm", self.anterior_mm, "tip to the far cortex", "PED-R2"),
+        ):
+            if value is not None:
+                out[f"{base}.{name}"] = Metric(value, "mm", f"{what}: {label}", (row,))
+        if self.depth_percent is not None:
+            out[f"{base}.depth_percent"] = Metric(
+                self.depth_percent, "%", f"{what}: tip depth in the body", ("PED-R2",), None,
+                evidence.span("PED-R2", "depth")[1],
+            )  # fmt: skip
+        for name, value in self.safety.items():
+            out[f"{base}.{name}"] = Metric(
+                value, "mm", f"{what}: {name.removesuffix('_mm').replace('_', ' ')}", ("IL-05",)
+            )
+        if self.runner_up_clearance_mm is not None:
+            out[f"{base}.runner_up_clearance_mm"] = Metric(
+                self.runner_up_clearance_mm, "mm", f"{what}: clearance of the runner-up"
+            )
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body."""
+
+    surface: Surface
+    field: DistanceField
+    frame: AxisFrame
+    sign: float
+
+    def to_world(self, points: FloatArray) -> FloatArray:
+        return np.asarray(self.frame.to_world(points * np.array([1.0, 1.0, self.sign])))
+
+    def direction(self, d: FloatArray) -> FloatArray:
+        return np.asarray((d * np.array([1.0, 1.0, self.sign])) @ self.frame.axes.T)
+
+
+def level_frame(level: str, superior: AxisFrame, inferior: AxisFrame) -> AxisFrame:
+    """Frame half-way between the endplates of one vertebra, origin mid-body."""
+    y = unit(superior.axes[:, 1] + inferior.axes[:, 1])
+    x = superior.axes[:, 0] + inferior.axes[:, 0]
+    x = unit(x - (x @ y) * y)
+    axes = np.stack([x, y, np.cross(x, y)], axis=1)
+    origin = 0.5 * (superior.origin + inferior.origin)
+    return AxisFrame(level, origin, axes, same_frame(superior, inferior))
+
+
+def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
+    from sacroplan.geometry.fields import distance_field
+    from sacroplan.geometry.volume import VolumeGeometry
+
+    local = frame.to_local(vertebra.vertices) * np.array([1.0, 1.0, sign])
+    faces = vertebra.faces if sign > 0 else vertebra.faces[:, ::-1]
+    surface = Surface(local, faces, vertebra.frame)
+    low = np.array([surface.bounds[0, 0], surface.bounds[0, 1], -14.0]) - 2.0
+    high = (
+        np.array([surface.bounds[1, 0], surface.bounds[1, 1], min(surface.bounds[1, 2], 45.0)])
+        + 2.0
+    )
+    shape = np.ceil((high - low) / FIELD_MM).astype(int) + 1
+    grid = VolumeGeometry(
+        (int(shape[0]), int(shape[1]), int(shape[2])), np.full(3, FIELD_MM), low, np.eye(3),
+        vertebra.frame,
+    )  # fmt: skip
+    return _Level(surface, distance_field(surface, grid), frame, sign)
+
+
+def _posterior_wall(level: _Level, name: str) -> float:
+    """x of the body's posterior wall near the middle (mm)."""
+    xs = np.arange(0.0, -40.0, -0.25)
+    found = []
+    for y in (-3.0, 0.0, 3.0):
+        for z in (0.0, 2.5, 5.0):
+            line = np.stack([xs, np.full_like(xs, y), np.full_like(xs, z)], axis=1)
+            outside = np.flatnonzero(level.field.at(line) > 0.0)
+            if len(outside) and outside[0] > 0:
+                found.append(float(xs[outside[0]]))
+    if len(found) < 3:
+        raise PlanError(
+            f"{name}: no spinal canal lies behind the vertebral body; the surface is filled or the "
+            "endplate frames are wrong. Check the segmentation."
+        )
+    return float(np.median(found))
+
+
+def _gate(level: _Level, wall_x: float, floor: float, name: str) -> FloatArray:
+    """Points (n, 3) of the coronal plane through the pedicle that every screw must pass."""
+    x = wall_x - GATE_MM
+    y, z = np.meshgrid(np.arange(-12.0, 22.01, 1.0), np.arange(5.0, 30.01, 1.0), indexing="ij")
+    p = np.stack([np.full(y.size, x), y.ravel(), z.ravel()], axis=1)
+    depth = -level.field.at(p)
+    if float(depth.max()) < floor:
+        raise PlanError(
+            f"{name}: no screw of the catalogue fits; behind the body the bone is at most "
+            f"{2.0 * max(float(depth.max()), 0.0):.1f} mm thick on this side (needed {2.0 * floor:g} mm). "
+            "Check the segmentation, or leave this pedicle out."
+        )
+    return np.asarray(p[depth >= floor])
+
+
+def _isthmus(level: _Level, entry: FloatArray, d: FloatArray, wall_x: float) -> tuple[float, float]:
+    """Least width (transverse) and height of the pedicle across a screw's axis."""
+    across = unit(np.cross(np.array([0.0, 1.0, 0.0]), d))
+    up = np.cross(d, across)
+    s = np.arange(0.0, 30.0, 0.1)
+    xs = np.arange(wall_x - 9.0, wall_x + 1.01, 0.5)
+    middle = entry + ((xs - entry[0]) / d[0])[:, None] * d
+
+    def chords(e: FloatArray) -> FloatArray:
+        total = np.zeros(len(middle))
+        for sign in (1.0, -1.0):
+            line = middle[:, None] + sign * s[:, None] * e
+            outside = level.field.at(line.reshape(-1, 3)).reshape(len(middle), -1) > 0.0
+            total += np.where(outside.any(axis=1), s[np.argmax(outside, axis=1)], s[-1])
+        return total
+
+    return float(chords(across).min()), float(chords(up).min())
+
+
+def _directions(
+    level: str, centre: tuple[float, float] | None, step: float, half: int
+) -> tuple[FloatArray, FloatArray]:
+    """Unit directions (m, 3) in level axes and their cost (m,) for leaving the usual range."""
+    row = f"PED-{level}"
+    low, high = evidence.span(row, "convergence")
+    caudal_low, caudal_high = evidence.span(row, "caudal")
+    widen = evidence.value("SP-FIX-03", "widen")
+    if centre is None:
+        alpha = np.arange(low - widen, high + widen + 1e-9, step)
+        beta = np.arange(-caudal_high - widen, -caudal_low + widen + 1e-9, step)
+    else:
+        offsets = step * np.arange(-half, half + 1)
+        alpha, beta = centre[0] + offsets, centre[1] + offsets
+    a, b = (m.ravel() for m in np.meshgrid(alpha, beta, indexing="ij"))
+    outside = np.maximum(0.0, np.maximum(low - a, a - high))
+    outside = outside + np.maximum(0.0, np.maximum(-b - caudal_high, b + caudal_low))
+    a, b = np.radians(a), np.radians(b)
+    d = np.stack([np.cos(b) * np.cos(a), np.sin(b), -np.cos(b) * np.sin(a)], axis=1)
+    return d, evidence.value("SP-FIX-03", "penalty") * outside
+
+
+def _angles(d: FloatArray) -> tuple[float, float]:
+    """Convergence and sagittal angle (degrees) of a direction in level axes."""
+    return float(np.degrees(np.arctan2(-d[2], d[0]))), float(np.degrees(np.arcsin(d[1])))
+
+
+def _search(
+    level: _Level,
+    name: str,
+    points: FloatArray,
+    directions: FloatArray,
+    cost: FloatArray,
+    wall_x: float,
+    floor: float,
+) -> FloatArray:
+    """Rows (score, clearance of the axis, entry distance, length, point, direction), best first."""
+    from sacroplan.fixation.corridor_kernels import pedicle_axes
+
+    high = evidence.span(f"PED-{name}", "length")[1]
+    sizes = screws.lengths("pedicle")
+    sizes = sizes[sizes <= high]
+    out = np.empty((len(points), len(directions), 4))
+    pedicle_axes(
+        level.field.values, level.field.geometry.origin, FIELD_MM, points, directions, cost, wall_x,
+        wall_x - PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
+        evidence.value("SP-FIX-03", "entry_skip"), sizes, floor, evidence.value("SP-FIX-04"), MARCH_MM, out,
+    )  # fmt: skip
+    found = np.argwhere(np.isfinite(out[:, :, 0]))
+    rows = out[found[:, 0], found[:, 1]]
+    rows = np.concatenate([rows, points[found[:, 0]], directions[found[:, 1]]], axis=1)
+    return rows[np.argsort(-rows[:, 0], kind="stable")]
+
+
+def _apart(rows: FloatArray, count: int, mm: float, deg: float) -> FloatArray:
+    """The best ``count`` rows that differ from each other by ``mm`` at the entry or ``deg``."""
+    kept: list[FloatArray] = []
+    for row in rows:
+        entry, d = row[4:7] - row[2] * row[7:10], row[7:10]
+        if all(
+            np.linalg.norm(entry - (k[4:7] - k[2] * k[7:10])) >= mm
+            or np.degrees(np.arccos(np.clip(d @ k[7:10], -1.0, 1.0))) >= deg
+            for k in kept
+        ):
+            kept.append(row)
+            if len(kept) == count:
+                break
+    return np.array(kept).reshape(-1, 10)
+
+
+def _start(row: FloatArray, wall_x: float) -> float:
+    """Distance from the entry (mm) from which the thread counts."""
+    entry_x = row[4] - row[2] * row[7]
+    pedicle = (wall_x - PEDICLE_MM - entry_x) / row[7]
+    return float(min(evidence.value("SP-FIX-03", "entry_skip"), pedicle))
+
+
+def plan_pedicle_screw(
+    vertebra: Surface,
+    level: str,
+    side: str,
+    superior: AxisFrame,
+    inferior: AxisFrame,
+    volume: Volume | None = None,
+    progress: Progress = silent,
+) -> ScrewPlan:
+    """The roomiest pedicle screw of ``vertebra`` on ``side`` (``left`` or ``right``).
+
+    Parameters
+    ----------
+    vertebra : closed surface, LPS mm. level : ``L3``, ``L4`` or ``L5`` (rows PED-L3 to PED-L5).
+    superior, inferior : frames of its endplates (x anterior, y cranial, z right).
+    volume : CT for the HU along the thread.
+
+    Raises :class:`PlanError` when the surface has no canal or pedicle, or no screw of the catalogue fits.
+    """
+    if side not in ("left", "right"):
+        raise PlanError(f"Side must be 'left' or 'right', not {side!r}.")
+    same_frame(vertebra, superior, inferior)
+    name = f"{level} {side}"
+    row = f"PED-{level}"
+    evidence.get(row)
+    vertebra.require_closed(level)
+    progress(0.0, f"{name}: distance field")
+    frame = level_frame(level, superior, inferior)
+    work = _prepare(vertebra, frame, 1.0 if side == "right" else -1.0)
+    wall_x = _posterior_wall(work, name)
+    progress(0.3, f"{name}: search")
+    sizes = screws.diameters("pedicle")
+    floor = 0.5 * float(sizes[0])
+    points = _gate(work, wall_x, floor, name)
+    directions, cost = _directions(level, None, 2.5, 0)
+    rows = _search(work, level, points, directions, cost, wall_x, floor)
+    if not len(rows):
+        raise PlanError(
+            f"{name}: no screw of the catalogue fits, not even {sizes[0]:g} x "
+            f"{screws.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
+        )
+    progress(0.6, f"{name}: refinement")
+    pool = [_apart(rows, 10, 2.0, 5.0)]
+    for step_mm, step_deg in ((0.5, 1.25), (0.25, 0.6)):
+        ticks = step_mm * np.arange(-2, 3)
+        grid = np.stack(np.meshgrid([0.0], ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+        better = []
+        for start in pool[-1]:
+            directions, cost = _directions(level, _angles(start[7:10]), step_deg, 2)
+            found = _search(work, level, start[4:7] + grid, directions, cost, wall_x, floor)
+            better.append(found[:6] if len(found) else start[None])
+        merged = np.concatenate(better)
+        merged = merged[np.argsort(-merged[:, 0], kind="stable")]
+        pool.append(_apart(merged, FINALISTS, 0.1, 0.2))
+    progress(0.8, f"{name}: measured on the surface")
+    return _decide(work, vertebra, level, side, pool[-1], wall_x, volume)
+
+
+def _decide(
+    work: _Level,
+    vertebra: Surface,
+    level: str,
+    side: str,
+    rows: FloatArray,
+    wall_x: float,
+    volume: Volume | None,
+) -> ScrewPlan:
+    """Measure the finalists on the mesh and make a plan of the best."""
+    name = f"{level}_{side}"
+    row = f"PED-{level}"
+    sizes = screws.diameters("pedicle")
+    cortex = evidence.value("PED-R1", "cortex")
+    probes = [
+        screws.at(
+            name, level, side, "pedicle", work.to_world(r[4:7] - r[2] * r[7:10]),
+            work.direction(r[7:10]), float(sizes[0]), float(r[3]), vertebra.frame,
+        )
+        for r in rows
+    ]  # fmt: skip
+    starts = [_start(r, wall_x) for r in rows]
+    depths = axis_depths(vertebra, probes, starts)
+    # The search's score with the exact clearance in place of the field's.
+    measured = [
+        (float(r[0] - r[1]) + depth, depth, probe, r)
+        for r, depth, probe in zip(rows, depths, probes, strict=True)
+    ]
+    measured.sort(key=lambda m: -m[0])
+    _, axis_clearance, probe, best = measured[0]
+    runner = next(
+        (
+            m
+            for m in measured[1:]
+            if np.linalg.norm(m[2].entry - probe.entry) >= 2.0
+            or np.degrees(np.arccos(np.clip(m[2].direction @ probe.direction, -1.0, 1.0))) >= 5.0
+        ),
+        None,
+    )
+    d_local = best[7:10]
+    entry_local = best[4:7] - best[2] * d_local
+    width, height = _isthmus(work, entry_local, d_local, wall_x)
+    share = evidence.value("PED-R1", "share") / 100.0
+    low, high = evidence.span(row, "diameter")
+    doubts: list[Doubt] = []
+    room = min(2.0 * (axis_clearance - cortex), share * min(width, height), high)
+    fits = sizes[sizes <= room + 1e-9]
+    if len(fits):
+        diameter = float(fits[-1])
+    else:
+        thin = sizes[sizes <= 2.0 * axis_clearance + 1e-9]
+        if not len(thin):
+            raise PlanError(
+                f"{level} {side}: no screw of the catalogue fits inside the bone; the roomiest axis has "
+                f"{axis_clearance:.1f} mm to the surface. Leave this pedicle out or place it by hand."
+            )
+        diameter = float(thin[0])
+        doubts.append(
+            Doubt(
+                "fixation",
+                "fixation.thin_cortex",
+                f"{level} {side}: a {diameter:g} mm screw leaves {axis_clearance - diameter / 2:.1f} mm of "
+                f"bone round it (wanted {cortex:g} mm) in a pedicle of {width:.1f} x {height:.1f} mm.",
+                ("PED-R1",),
+            )
+        )
+    wanted = max(low, evidence.value("SP-FIX-01", "pedicle_diameter"))
+    if diameter < wanted:
+        doubts.append(
+            Doubt(
+                "fixation",
+                "fixation.small_screw",
+                f"{level} {side}: the largest screw that fits measures {diameter:g} mm (usually "
+                f"{low:g}-{high:g} mm); the pedicle is {width:.1f} x {height:.1f} mm.",
+                (row, "PED-R1", "SP-FIX-01"),
+            )
+        )
+    length = probe.length_mm
+    least_length = evidence.span(row, "length")[0]
+    if length < least_length:
+        doubts.append(
+            Doubt(
+                "fixation",
+                "fixation.short_screw",
+                f"{level} {side}: {length:g} mm is the longest screw within "
+                f"{evidence.value('PED-R2', 'depth'):g} % of the depth (usually {least_length:g} mm "
+                "or more).",
+                (row, "PED-R2"),
+            )
+        )
+
+    def make(source: Screw) -> Screw:
+        return screws.at(
+            name, level, side, "pedicle", source.entry, source.direction, diameter, source.length_mm,
+            vertebra.frame,
+        )  # fmt: skip
+
+    screw = make(probe)
+    exact = clearance(screw, vertebra, _start(best, wall_x))
+    grade = gertzbein(exact.breach_mm)
+    if grade != "A":
+        doubts.append(
+            Doubt(
+                "fixation", "fixation.breach",
+                f"{level} {side}: the thread stands {exact.breach_mm:.1f} mm out of the bone "
+                f"(grade {grade}).",
+                ("GR-01",),
+            )
+        )  # fmt: skip
+    convergence, sagittal = _angles(d_local)
+    reach = np.arange(0.0, 80.0, 0.1)
+    inside = work.field.at(entry_local + (length + reach)[:, None] * d_local) < 0.0
+    anterior = float(reach[int(np.argmin(inside))])
+    to_wall = (wall_x - entry_local[0]) / d_local[0]
+    depth = 100.0 * (length - to_wall) / (length + anterior - to_wall)
+    rival = None if runner is None else make(runner[2])
+    return ScrewPlan(
+        screw, grade, exact.breach_mm, exact.least_mm, exact.profile, exact.purchase_mm, convergence,
+        sagittal, width, height, _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
+        depth, None if volume is None else mean_hu(screw, volume), {}, rival,
+        None
+        if rival is None or runner is None
+        else clearance(rival, vertebra, _start(runner[3], wall_x)).least_mm,
+        tuple(doubts),
+    )  # fmt: skip
+
+
+def _canal(work: _Level, entry: FloatArray, d: FloatArray, wall_x: float, radius: float) -> float:
+    """Least distance (mm) from the thread towards the midline to the canal's wall."""
+    # The canal lies between the posterior wall and 12 mm behind it, where laminae begin.
+    start, stop = (wall_x - 12.0 - entry[0]) / d[0], (wall_x - entry[0]) / d[0]
+    start = max(start, evidence.value("SP-FIX-03", "entry_skip"))
+    inward = np.array([0.0, 0.0, -1.0])
+    inward = unit(inward - (inward @ d) * d)
+    s = np.arange(0.0, 30.0, 0.1)
+    best = np.inf
+    for t in np.arange(start, stop + 1e-9, 0.5):
+        outside = np.flatnonzero(work.field.at(entry + t * d + s[:, None] * inward) > 0.0)
+        if len(outside) and outside[0] > 0:
+            best = min(best, float(s[outside[0]]))
+    return best - radius if np.isfinite(best) else float("nan")
