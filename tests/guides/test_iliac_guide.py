@@ -143,7 +143,7 @@ def test_wires_hold_in_the_bone_that_stays(asked: GuideInput, guide: Guide) -> N
     assert angles_deg(guide.wires).min() >= 10.0
     for wire in guide.wires:
         assert wire.on_remnant
-        assert wire.bone_mm >= 10.0 or (wire.bicortical and wire.bone_mm >= 5.0)
+        assert wire.bone_mm >= 10.0 or (wire.bicortical and wire.bone_mm >= 3.0)
         reach = np.linspace(0.0, 1.0, 200)[:, None]
         path = wire.start + reach * (wire.end - wire.start)
         # Clear of the kerf, with the wire's own radius and 3 mm to spare.
@@ -162,14 +162,16 @@ def test_wires_hold_in_the_bone_that_stays(asked: GuideInput, guide: Guide) -> N
 
 
 @pytest.mark.shared
-def test_marks_are_cut_into_the_wall(asked: GuideInput, guide: Guide) -> None:
-    (text,) = guide.marks
+def test_marks_are_cut_into_the_wall(
+    asked: GuideInput, reference: Guide, small: GuideParameters
+) -> None:
+    (text,) = reference.marks
     assert text.split()[0] == "<"
     assert "CASE-7" in text
     assert " L " in f" {text} "
     # Without marks the same guide holds more: the letters' strokes times their depth.
-    blank = design(asked, GuideParameters(mark_depth_mm=1e-3))
-    removed = blank.surface.volume_mm3 - guide.surface.volume_mm3
+    blank = design(asked, replace(small, mark_depth_mm=1e-3))
+    removed = blank.surface.volume_mm3 - reference.surface.volume_mm3
     strokes = 0.0
     for character in text:
         solid = glyph(character, 5.0, 0.9, np.zeros(3), np.eye(3), 0.0, 0.6)
@@ -248,6 +250,23 @@ def test_a_plane_beside_the_bone_is_refused(asked: GuideInput) -> None:
     pubis = replace(asked, cut=Plane(np.array([20.0, 0.0, 0.0]), np.array([-1.0, 0.0, 0.0])))
     with pytest.raises(PlanError, match="misses the posterior ilium"):
         design(pubis)
+
+
+@pytest.mark.shared
+def test_cut_line_ends_at_the_notch(asked: GuideInput) -> None:
+    from sacroplan.guides.cutline import cut_line
+
+    # This plane passes lateral to the notch and runs on through the ischium.
+    lateral = Plane(np.array([73.8, 28.5, -28.1]), np.array([-0.94, 0.34, 0.04]))
+    notch = np.array([55.0, 40.0, -49.0])
+    arguments = (asked.hip, lateral, asked.axes, asked.psis, 60.0, 12.0, 100.0, 15.0)
+    whole, ended = cut_line(*arguments), cut_line(*arguments, notch)
+    assert whole.length_mm > 150.0
+    lowest = ended.to_world(np.array([[ended.a_mm[0], ended.s_mm[0], 0.0]]))[0]
+    assert abs(lowest[2] - notch[2]) < 2.0
+    assert ended.high_mm - ended.low_mm == pytest.approx(60.0, abs=0.5)
+    with pytest.raises(PlanError, match="can be guided"):
+        cut_line(*arguments[:-2], 100.0, 150.0, notch)
 
 
 @pytest.mark.shared

@@ -84,9 +84,10 @@ def cut_line(
     """The cut line of one ilium and the stretch of it that a guide of ``length_mm`` covers.
 
     The stretch begins at the crest (or where ``reach_mm`` from ``psis`` (3,) ends) and keeps
-    ``notch_mm`` from the caudal end, which is the bone's or, where the plane passes lateral to it, the
-    level of ``notch`` (3,), the apex of the greater sciatic notch. Raises :class:`PlanError` where the plane misses the ilium,
-    cannot be sawn from behind, or leaves less than ``minimum_mm``.
+    ``notch_mm`` from the caudal end, which is the bone's or, where the plane passes lateral to it,
+    the level of ``notch`` (3,), the apex of the greater sciatic notch. Raises :class:`PlanError`
+    where the plane misses the ilium, cannot be sawn from behind, or leaves less than
+    ``minimum_mm``.
     """
     same_frame(hip, cut, axes)
     up, posterior = axes.axes[:, 1], -axes.axes[:, 0]
