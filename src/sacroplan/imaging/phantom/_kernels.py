@@ -420,7 +420,10 @@ def part_company(
                     gj = (middle[i, j1, k] - middle[i, j0, k]) / max((j1 - j0) * spacing[1], 0.1)
                     gk = (middle[i, j, k1] - middle[i, j, k0]) / max((k1 - k0) * spacing[2], 0.1)
                     slope = math.sqrt(gi * gi + gj * gj + gk * gk)
-                    m = middle[i, j, k] / min(3.0, max(0.6, slope))
+                    # Only near the mid-surface: farther away the fields' slopes mean nothing.
+                    m = middle[i, j, k]
+                    trust = 1.0 - smoothstep((abs(m) - 1.5) / 2.0)
+                    m /= 1.0 + trust * (min(2.5, max(0.7, slope)) - 1.0)
                     half = 0.5 * gap
                     if wedge[7] > 0.0:
                         d = wedge[3] * (origin[0] + i * spacing[0] - wedge[0])

@@ -217,7 +217,8 @@ def _joints(b: dict[str, Bone], geometry: VolumeGeometry, pose: Pose) -> None:
             geometry.to_world(start),
             geometry.spacing_mm,
             gap[kind],
-            RIM_MM,
+            # The head keeps its sphere: the socket is already bored wider than it is.
+            0.2 * RIM_MM if kind == "hip" else RIM_MM,
             wedge,
         )
     for bone in b.values():
