@@ -98,7 +98,8 @@ def saw(bone: Surface, cut: Cut, specimen_point: FloatArray) -> SawnBone:
             continue
         side = float(cut.plane.distance(piece.centroid[None])[0])
         crumb = piece.volume_mm3 < 0.02 * bone.volume_mm3
-        (specimen_pieces if crumb and side > 0 else remnant_pieces).append(piece)
+        beside = _gap(piece, specimen) < cut.kerf_mm + OUTLINE_REACH_MM
+        (specimen_pieces if crumb and side > 0 and beside else remnant_pieces).append(piece)
     return SawnBone(
         _together(specimen_pieces),
         _together(remnant_pieces),
@@ -122,6 +123,13 @@ def _distance(surface: Surface, point: FloatArray) -> float:
 
     p = np.asarray(point, dtype=np.float64).reshape(1, 3)
     return float(igl.point_mesh_squared_distance(p, surface.vertices, surface.faces)[0][0])
+
+
+def _gap(a: Surface, b: Surface) -> float:
+    """Least distance of the vertices of ``a`` to ``b``."""
+    import igl
+
+    return float(igl.point_mesh_squared_distance(a.vertices, b.vertices, b.faces)[0].min() ** 0.5)
 
 
 def _together(pieces: list[Surface]) -> Surface:

@@ -181,6 +181,28 @@ def plan_total_sacrectomy(
         cut = iliac_cut(side, hip, plane, parameters.kerf, frames["pelvis"], notch)
         pieces[side] = saw(hip, cut, joint.centre)
         cuts.append(cut)
+        if pieces[side].specimen.volume_mm3 > pieces[side].remnant.volume_mm3:
+            raise PlanError(
+                f"The {side} osteotomy takes more than half of the hip bone "
+                f"({pieces[side].specimen.volume_mm3 / hip.volume_mm3:.0%}) with the specimen; it misses "
+                "the greater sciatic notch. Give its plane under [resection.cuts] in case.toml, and "
+                "check the bone labels."
+            )
+        lowest = min(
+            float(frames["pelvis"].to_local(cut.outline.to_world(p))[:, 1].min())
+            for p in cut.outline.loops
+        )
+        beyond = float(frames["pelvis"].to_local(notch)[1]) - lowest
+        if beyond > evidence.value("SP-RES-06", "reach"):
+            doubts.append(
+                Doubt(
+                    "plan", f"resection.misses_notch.{side}",
+                    f"The {side} osteotomy runs {beyond:.0f} mm below the apex of the greater sciatic "
+                    "notch, into the ischium: the sacroiliac joint reaches too far forward for a cut "
+                    "that ends in the notch. Check the bone labels there or give your own plane.",
+                    ("SP-RES-06",),
+                )
+            )  # fmt: skip
         left_behind = float((cut.specimen_face.distance(joint.points) <= 0).mean())
         if left_behind > 0:
             doubts.append(

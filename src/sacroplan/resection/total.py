@@ -21,6 +21,12 @@ from sacroplan.resection.cuts import Cut, osteotomy
 SEARCH_SPACING_MM = 1.5
 """Bone is sampled this finely while planes are compared; areas are then good to about 2 %."""
 
+PATCH_SHARE = 0.15
+"""A patch of facing bone this large against the largest is part of the joint, smaller ones are not."""
+
+JOINT_QUANTILE = 0.03
+"""The joint's edge for the search: a few hundredths of its points may be spurs of the segmentation."""
+
 SEARCH_STEP_DEG = 2.5
 """Step of the two plane angles; the cost is flat to within 1 % over such a step."""
 
@@ -62,11 +68,11 @@ def sacroiliac_joint(side: str, hip: Surface, sacrum: Surface) -> SacroiliacJoin
             f"The {side} sacroiliac joint was not found: only {np.count_nonzero(chosen)} points of "
             f"the hip bone lie within {reach:g} mm of the sacrum. Check the bone labels."
         )
-    return SacroiliacJoint(side, _largest_patch(hip, np.flatnonzero(near)[chosen]))
+    return SacroiliacJoint(side, _large_patches(hip, np.flatnonzero(near)[chosen]))
 
 
-def _largest_patch(hip: Surface, members: npt.NDArray[np.intp]) -> FloatArray:
-    """Vertices of the largest edge-connected patch among ``members``."""
+def _large_patches(hip: Surface, members: npt.NDArray[np.intp]) -> FloatArray:
+    """Vertices of the edge-connected patches among ``members`` that are no mere specks."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -78,8 +84,9 @@ def _largest_patch(hip: Surface, members: npt.NDArray[np.intp]) -> FloatArray:
     n = len(members)
     graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (n, n))
     _, label = connected_components(graph, directed=False)
-    biggest = np.argmax(np.bincount(label))
-    return np.asarray(hip.vertices[members[label == biggest]])
+    size = np.bincount(label)
+    kept = size >= PATCH_SHARE * size.max()
+    return np.asarray(hip.vertices[members[kept[label]]])
 
 
 def disc_plane(l5_inferior: AxisFrame, s1_superior: AxisFrame, outline: CrossSection) -> Cut:
@@ -129,31 +136,42 @@ def iliac_plane(
     local = axes.to_local(_samples(hip, axes))
     above_notch = local[:, 1] > float(axes.to_local(notch)[1]) - SEARCH_SPACING_MM
     bone = local[above_notch]
-    barrier = [(axes.to_local(joint.points), evidence.value("SP-RES-01"))]
+    # A cut that misses the notch to the front runs on through acetabulum and ischium.
+    reach = evidence.value("SP-RES-06", "reach")
+    below_notch = local[~above_notch & (local[:, 1] > float(axes.to_local(notch)[1]) - reach)]
+    allowed = evidence.value("SP-RES-06", "area")
+    barrier = [(axes.to_local(joint.points), evidence.value("SP-RES-01"), JOINT_QUANTILE)]
     if tumour is not None:
-        barrier.append((axes.to_local(tumour.vertices), margin_mm))
+        barrier.append((axes.to_local(tumour.vertices), margin_mm, 0.0))
     yaw_low, yaw_high = evidence.span("SP-RES-04", "yaw")
     tilt_low, tilt_high = evidence.span("SP-RES-04", "tilt")
     per_area = evidence.value("SP-RES-03")
-    best: tuple[float, FloatArray, float] | None = None
+    best: tuple[tuple[bool, float], FloatArray, float] | None = None
     for yaw in np.arange(yaw_low, yaw_high + 1e-9, SEARCH_STEP_DEG):
         for tilt in np.arange(tilt_low, tilt_high + 1e-9, SEARCH_STEP_DEG):
             a, b = np.radians(yaw), np.radians(tilt)
             # Yaw turns the normal from medial towards posterior, tilt from medial towards cranial.
             normal = unit([-np.sin(a) * np.cos(b), np.sin(b), medial * np.cos(a) * np.cos(b)])
-            offset = min(float((p @ normal).min()) - c for p, c in barrier) - 0.5 * kerf_mm
+            edges = [float(np.quantile(p @ normal, q)) - c for p, c, q in barrier]
+            offset = min(edges) - 0.5 * kerf_mm
             d = bone @ normal - offset
             lost = float(np.count_nonzero(d > 0)) * SEARCH_SPACING_MM**3
-            slab = np.abs(d) < SEARCH_SPACING_MM
-            area = float(np.count_nonzero(slab)) * SEARCH_SPACING_MM**3 / (2 * SEARCH_SPACING_MM)
-            cost = lost + per_area * area
-            if best is None or cost < best[0] - 1e-6:
+            area = _slab_area(d)
+            misses_notch = _slab_area(below_notch @ normal - offset) > allowed
+            cost = (misses_notch, lost + per_area * area)
+            if best is None or cost < best[0]:
                 best = (cost, normal, offset)
     assert best is not None
     _, normal, offset = best
     through = axes.to_local(joint.centre)
     through = through + (offset - through @ normal) * normal
     return Plane(axes.to_world(through), axes.axes @ normal, hip.frame)
+
+
+def _slab_area(distance: FloatArray) -> float:
+    """Cut area from the samples' distances to the plane (mm2)."""
+    inside = np.count_nonzero(np.abs(distance) < SEARCH_SPACING_MM)
+    return float(inside) * SEARCH_SPACING_MM**2 / 2.0
 
 
 def _samples(hip: Surface, axes: AxisFrame) -> FloatArray:
