@@ -150,7 +150,9 @@ def propose_screws(
     length = 2.0 * np.cumprod(safe, axis=2).sum(axis=2).astype(np.float64)
 
     tool = 0.5 * p.tool_diameter_mm
-    back = np.arange(p.wing_thickness_mm, p.wing_thickness_mm + TOOL_PATH_MM, 5.0)
+    # The driver ends flat at the head: its first radius of way need not clear the cut face as a ball.
+    first = p.wing_thickness_mm + tool
+    back = np.arange(first, first + TOOL_PATH_MM, 5.0)
     path = entries[:, None, None] - back[None, None, :, None] * d[None, :, None, :]
     clear = np.full(path.shape[:3], np.inf)
     for field in [bone, *obstacles]:
@@ -161,10 +163,11 @@ def propose_screws(
         away = np.linalg.norm(foot - h[..., None] * post.opening, axis=-1)
         np.minimum(clear, away - 0.5 * evidence.value("SP-IMP-06", "outer_diameter"), out=clear)
     length[clear.min(axis=2) < tool] = 0.0
-    # Past the thickest wing the driver must be out of the implant itself, or it would notch it.
+    # Past the thickest wing the driver's axis must be out of the implant; what it notches costs.
     far = path[:, :, back > THICKEST_WING_MM]
     notch = body.at(far.reshape(-1, 3)).reshape(far.shape[:3]).min(axis=2)
-    length[notch < tool] = 0.0
+    length[notch < 0.0] = 0.0
+    notched = np.maximum(tool - notch, 0.0)
 
     # One screw for each level of the seat: near its place, long, and as nearly parallel to the usual
     # iliac direction as bone and wound allow. A smooth cost keeps left and right alike.
@@ -184,7 +187,7 @@ def propose_screws(
         # The second term keeps equal candidates from being chosen by their order in the raster.
         middle = 0.45 * entries[:, 0].min() + 0.55 * entries[:, 0].max()
         place = np.abs(uv[:, 1] - aim) + 0.4 * np.abs(entries[:, 0] - middle)
-        cost = place[:, None] + 0.5 * (p.screw_length_mm - length) + 0.3 * off
+        cost = place[:, None] + 0.5 * (p.screw_length_mm - length) + 0.3 * off + 4.0 * notched
         cost[length == 0.0] = np.inf
         i, j = np.unravel_index(int(np.argmin(cost)), cost.shape)
         chosen.append((entries[i], d[j], float(length[i, j])))
@@ -364,6 +367,10 @@ def plan_suture_holes(
             depth = float(steps[last] - steps[first])
             through = outside[middle:].any() and outside[middle::-1].any()
             if outside[middle] or not through or not 0.6 * rim.thickness_mm <= depth <= thickest:
+                continue
+            # Nothing else of the implant may stand close before a mouth.
+            before, beyond = values[max(first - 50, 0) : first - 20], values[last + 20 : last + 50]
+            if min(before.min(initial=np.inf), beyond.min(initial=np.inf)) < 1.3:
                 continue
             centre = at + 0.5 * (steps[last] + steps[first]) * normal
             if any(_off_axis(centre, s) < 12.0 for s in screws):

@@ -26,6 +26,9 @@ WALL_SHARE = 0.005
 ENVELOPE_GRID_MM = 1.5
 """Sampling for the envelope comparison; its figures are good to about a millimetre."""
 
+FRONT_SMOOTH_MM = 5.0
+"""Sigma over which the pelvic face is evened out: half the height of an anterior foramen (DIM-05)."""
+
 DISC_BRIDGE_MM = 9.0
 """Closing radius that bridges the excised L5-S1 disc between L5 and the specimen."""
 
@@ -126,7 +129,7 @@ def pelvic_front(geometry: VolumeGeometry, bones: list[Surface]) -> npt.NDArray[
     front = _front(_closed(bones, coarse)).astype(np.float64)
     nearest = distance_transform_edt(front < 0, return_distances=False, return_indices=True)
     x = low[0] + h * front[tuple(nearest)]
-    x = gaussian_filter(x, 5.0 / h, mode="nearest")
+    x = gaussian_filter(x, FRONT_SMOOTH_MM / h, mode="nearest")
     rows = (geometry.origin[1] - low[1] + geometry.spacing_mm[1] * np.arange(geometry.shape[1])) / h
     columns = (
         geometry.origin[2] - low[2] + geometry.spacing_mm[2] * np.arange(geometry.shape[2])
@@ -152,14 +155,14 @@ def envelope(
 ) -> tuple[float, float]:
     """How far the implant stands before the bone's front (mm), and behind it keeps from the back (mm).
 
-    The front is that of ``bones`` with gaps as wide as a disc closed, column by column along x.
+    Column by column along x; the front of ``bones`` is that of :func:`pelvic_front`, where neither the
+    disc nor a sacral foramen counts as room. Columns without bone say nothing.
     """
     grid = grid_around(implant.vertices, ENVELOPE_GRID_MM, 15.0)
-    closed = _closed(bones, grid)
     mine = _front(inside_mask(implant, grid))
-    theirs = _front(closed)
-    both = (mine >= 0) & (theirs >= 0)
-    ahead = float((mine - theirs)[both].max()) * ENVELOPE_GRID_MM if both.any() else 0.0
+    both = (mine >= 0) & _closed(bones, grid).any(axis=0)
+    x = float(grid.origin[0]) + ENVELOPE_GRID_MM * mine
+    ahead = float((x - pelvic_front(grid, bones))[both].max()) if both.any() else 0.0
     back = min(float(s.vertices[:, 0].min()) for s in posterior_of)
     return max(ahead, 0.0), float(implant.vertices[:, 0].min()) - back
 
@@ -219,7 +222,7 @@ def figures(
             )
 
     gap = evidence.value("POR-6", "gap")
-    share = evidence.value("POR-6", "area_share")
+    share = evidence.quantity("POR-6", "area_share").lower or evidence.value("POR-6", "area_share")
     areas: dict[str, float] = {}
     for side, seat in seats.items():
         name = f"wing_{side}"

@@ -177,11 +177,12 @@ def block(
     field: PlanarField,
     length_mm: float,
     taper_mm: float,
-    above_mm: float,
+    roof: PlanarField,
 ) -> Field:
     """The central block: the endplate's outline drawn down along the endplate's normal.
 
-    ``outline`` lies in the endplate with u to anterior; ``above_mm`` is the block's excess above it.
+    ``outline`` lies in the endplate with u to anterior; ``roof`` is the height above the endplate's
+    plane at which the block ends, by u and v.
     """
     o, axes = outline.origin, outline.axes
     dx, dy, dz = x - o[0], y - o[1], z - o[2]
@@ -190,7 +191,7 @@ def block(
     depth = -(dx * axes[0, 2] + dy * axes[1, 2] + dz * axes[2, 2])
     walls = field.at(u, v) + np.float32(taper_mm) * smoothstep(depth / length_mm).astype(np.float32)
     out = trim(walls, (depth - np.float32(length_mm)).astype(np.float32), 16.0)
-    return np.asarray(np.maximum(out, -(depth + np.float32(above_mm))), dtype=np.float32)
+    return np.asarray(np.maximum(out, -depth - roof.at(u, v)), dtype=np.float32)
 
 
 def window(

@@ -32,7 +32,14 @@ from sacroplan.implant.model import (
     WingScrew,
     WingSeat,
 )
-from sacroplan.implant.outline import Outline, cut_face, endplate_outline, raster
+from sacroplan.implant.outline import (
+    RASTER_MM,
+    Outline,
+    PlanarField,
+    cut_face,
+    endplate_outline,
+    raster,
+)
 from sacroplan.implant.shape import (
     Field,
     Rim,
@@ -66,8 +73,14 @@ OUTLINE_DEPTH_MM = 3.0
 SMOOTH_OUTLINE_MM = 1.5
 """Takes the 2-4 mm facets of a bone mesh out of an outline; rounder than any corner of the seat."""
 
-BODY_ABOVE_MM = 6.0
-"""The block reaches this far into the (concave) endplate before the vertebra is cut out of it."""
+BODY_ABOVE_MM = 0.7
+"""The block reaches this far into the vertebra before the vertebra, offset, is cut out of it."""
+
+STEEPEST_ROOF = 0.7
+"""Where the bone rises steeper than this (35 degrees) at the rim the block stays behind: no thin lips."""
+
+HIGHEST_ROOF_MM = 8.0
+"""No endplate is concave deeper than this; a column without bone below it ends with its neighbours."""
 
 SMOOTH_MM = 0.55
 """Sigma of the last smoothing of the field: takes creases out, moves 4 mm edges by under 0.1 mm."""
@@ -120,16 +133,12 @@ def design(
         raster(plate, 40.0, SMOOTH_OUTLINE_MM),
         p.wing_drop_mm + 0.5 * p.wing_height_mm,
         p.body_taper_mm,
-        BODY_ABOVE_MM,
+        _roof(l5, plate, p.endplate_gap_mm),
     )
     body = blend(span, column, p.fillet_mm)
     if p.window_width_mm > 0.0 and p.window_height_mm > 0.0:
         hole = window(x, y, z, plate, p.window_width_mm, p.window_height_mm, p.window_roof_mm)
         body, column = trim(body, -hole, 5.0), trim(column, -hole, 5.0)
-    bones = [local.l5, *(seat.hip for seat in local.seats.values())]
-    if local.specimen is not None:
-        front = measure.pelvic_front(geometry, [local.specimen, *bones])
-        body = _behind(body, front, x, y, z, wings)
 
     progress(0.4, "Posts and screws")
     doubts: list[Doubt] = []
@@ -154,6 +163,10 @@ def design(
         body = blend(body, pillar(x, y, z, foot, top, radius), 4.0)
 
     progress(0.55, "Clearance to bone")
+    bones = [local.l5, *(seat.hip for seat in local.seats.values())]
+    if local.specimen is not None:
+        front = measure.pelvic_front(geometry, [local.specimen, *bones])
+        body = _behind(body, front, x, y, z, wings)
     free = np.float32(p.bone_clearance_mm)
     body = blend(trim(body, free - l5.values, 3.0), column, 2.0)
     for other in others:
@@ -273,6 +286,41 @@ def _outlines(
     return faces, wings, plate
 
 
+def _roof(l5: DistanceField, plate: Outline, gap_mm: float) -> PlanarField:
+    """Height of the vertebra's underside over the endplate's plane, its steep rim cut back."""
+    corners = np.concatenate(plate.loops)
+    centre = plate.centroid_uv
+    n = np.ceil((np.abs(corners - centre).max(axis=0) + 6.0) / RASTER_MM).astype(int)
+    low = centre - n * RASTER_MM
+    u = low[0] + RASTER_MM * np.arange(2 * n[0] + 1)
+    v = low[1] + RASTER_MM * np.arange(2 * n[1] + 1)
+    uv = np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1)
+    heights = np.arange(-HIGHEST_ROOF_MM, HIGHEST_ROOF_MM + 0.01, 0.4)
+    base = plate.to_world(uv.reshape(-1, 2))
+    points = base[:, None] + heights[:, None] * plate.axes[:, 2]
+    d = l5.at(points.reshape(-1, 3)).reshape(*uv.shape[:2], len(heights)) - gap_mm
+    bone = d < 0.0
+    hit = np.argmax(bone, axis=2)
+    after = np.take_along_axis(d, hit[..., None], axis=2)[..., 0]
+    before = np.take_along_axis(d, np.maximum(hit - 1, 0)[..., None], axis=2)[..., 0]
+    part = np.where(hit > 0, np.clip(before / np.maximum(before - after, 1e-9), 0.0, 1.0), 1.0)
+    roof = np.where(bone.any(axis=2), heights[np.maximum(hit - 1, 0)] + 0.4 * part, HIGHEST_ROOF_MM)
+    # Lower every point to what a slope of STEEPEST_ROOF from its neighbours reaches.
+    for _ in range(int(sum(roof.shape))):
+        lowered = roof
+        for axis in (0, 1):
+            for shift in (-1, 1):
+                moved = np.roll(lowered, shift, axis=axis) + STEEPEST_ROOF * RASTER_MM
+                edge: list[Any] = [slice(None), slice(None)]
+                edge[axis] = 0 if shift == 1 else -1
+                moved[tuple(edge)] = np.inf
+                lowered = np.minimum(lowered, moved)
+        if np.array_equal(lowered, roof):
+            break
+        roof = lowered
+    return PlanarField(low, (roof + BODY_ABOVE_MM).astype(np.float32))
+
+
 def _grid(
     local: _Local, wings: dict[Side, Wing], plate: Outline, middle: FloatArray, p: ImplantParameters
 ) -> VolumeGeometry:
@@ -337,9 +385,7 @@ def _behind(
         n, q = wing.plane.normal, wing.plane.point
         b = n[0] * (x - q[0]) + n[1] * (y - q[1]) + n[2] * (z - q[2])
         np.minimum(near, np.maximum(b, 0.0), out=near)
-    limit = (
-        front[None] + np.float32(0.2 * evidence.value("SP-IMP-08", "into_pelvis") + relief) - near
-    )
+    limit = front[None] + np.float32(relief) - near
     return trim(body, (0.8 * (x - limit)).astype(np.float32), 4.0)
 
 
