@@ -1,0 +1,1 @@
+"""Printability of parts, clashes between them, print files."""

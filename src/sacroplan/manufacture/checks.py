@@ -1,0 +1,370 @@
+"""Can this part be printed? Watertight, one body, no crossing faces, walls, voids, overhangs, size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sacroplan import evidence
+from sacroplan.errors import Doubt, GeometryError
+from sacroplan.geometry.frames import FloatArray, unit
+from sacroplan.geometry.surface import Surface
+from sacroplan.metrics import Metric, Metrics
+
+if TYPE_CHECKING:
+    from sacroplan.manufacture.tree import FaceTree
+
+Process = Literal["LPBF", "EBM", "SLS"]
+
+WALL_SAMPLES = 20_000
+"""Rays into the part; one per 1-2 mm2 of an implant."""
+
+WALL_FACING = -0.5
+"""A wall is what has its other side within 60 degrees of parallel; a corner's flank is none."""
+
+PLATE_MM = 0.1
+"""Faces within this of the lowest point stand on the plate."""
+
+DIRECTIONS = 200
+"""Build directions tried: about 14 degrees apart."""
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What a process can do: wall (mm), self-supporting angle (degrees, None: powder carries), box (mm).
+
+    ``rows`` are the evidence rows behind wall, angle and box.
+    """
+
+    wall_mm: float
+    angle_deg: float | None
+    box_mm: tuple[float, float, float]
+    rows: tuple[str, str, str]
+
+
+def limits(process: Process) -> ProcessLimits:
+    """Limits of ``process`` from the evidence; raises :class:`GeometryError` for an unknown one."""
+    value = evidence.value
+    if process == "LPBF":
+        width = value("AM-10-LPBF", "width")
+        return ProcessLimits(
+            value("AM-02", "wall"), value("AM-01", "lpbf"), (width, width, width),
+            ("AM-02", "AM-01", "AM-10-LPBF"),
+        )  # fmt: skip
+    if process == "EBM":
+        width, height = value("AM-10", "plate_edge"), value("AM-10", "height")
+        return ProcessLimits(
+            value("AM-02-EBM", "wall"), value("AM-01", "ebm"), (width, width, height),
+            ("AM-02-EBM", "AM-01", "AM-10"),
+        )  # fmt: skip
+    if process == "SLS":
+        width, height = value("SP-MAN-01", "width"), value("SP-MAN-01", "height")
+        return ProcessLimits(
+            value("SP-MAN-01", "wall"), None, (width, width, height),
+            ("SP-MAN-01", "SP-MAN-01", "SP-MAN-01"),
+        )  # fmt: skip
+    raise GeometryError(
+        f"The printing process {process!r} is unknown; there are LPBF, EBM and SLS."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PartCheck:
+    """What was found on one part. Figures are None where an open surface leaves them undefined.
+
+    Attributes
+    ----------
+    name : part. process : printing process.
+    faces : triangles. closed : watertight, manifold edges, oriented. bodies : separate solids.
+    crossings : pairs of faces that cross. crossing_faces : up to 100 of them (k, 2).
+    degenerate : faces without area. volume_mm3, area_mm2. voids : enclosed cavities, and their volume.
+    size_mm : (3,) extents of a small box round the part, ascending.
+    wall_min_mm, wall_p05_mm : thinnest wall, and 5 % of the walled surface is thinner than this.
+    thin_percent : share of the surface whose wall is below the process's limit.
+    thinnest : (3,) LPS point of the thinnest wall.
+    overhang_percent : share of the surface that needs support. build_direction : (3,) LPS, up.
+    """
+
+    name: str
+    process: Process
+    faces: int
+    closed: bool
+    bodies: int
+    crossings: int
+    crossing_faces: npt.NDArray[np.int64]
+    degenerate: int
+    volume_mm3: float | None
+    area_mm2: float
+    voids: int | None
+    void_mm3: float | None
+    size_mm: FloatArray
+    wall_min_mm: float | None
+    wall_p05_mm: float | None
+    thin_percent: float | None
+    thinnest: FloatArray | None
+    overhang_percent: float
+    build_direction: FloatArray
+    doubts: tuple[Doubt, ...]
+
+    @property
+    def sound(self) -> bool:
+        """A printer can take it: closed, one body of positive volume, no crossing face, no void."""
+        return (
+            self.closed
+            and self.crossings == 0
+            and self.bodies == 1
+            and self.voids == 0
+            and (self.volume_mm3 or 0.0) > 0.0
+        )
+
+    def metrics(self) -> Metrics:
+        """Figures under ``print.<name>.*``."""
+        can = limits(self.process)
+        wall, angle, box = can.rows
+        support = None if can.angle_deg is None else evidence.value("SP-MAN-02", "overhang")
+        out: Metrics = {
+            "sound": Metric(self.sound, "1", "closed, one body, no crossing faces, no void"),
+            "closed": Metric(self.closed, "1", "watertight and manifold"),
+            "faces": Metric(self.faces, "count", "triangles"),
+            "bodies": Metric(self.bodies, "count", "separate bodies", (), 1.0, 1.0),
+            "crossings": Metric(
+                self.crossings, "count", "pairs of faces that cross", (), None, 0.0
+            ),
+            "degenerate": Metric(self.degenerate, "count", "faces without area"),
+            "volume": Metric(
+                None if self.volume_mm3 is None else self.volume_mm3 / 1000.0, "cm3", "volume"
+            ),
+            "area": Metric(self.area_mm2 / 100.0, "cm2", "surface"),
+            "voids": Metric(self.voids, "count", "enclosed voids", ("AM-05",), None, 0.0),
+            "void_volume": Metric(self.void_mm3, "mm3", "volume of enclosed voids", ("AM-05",)),
+            "wall.min": Metric(self.wall_min_mm, "mm", "thinnest wall", (wall,), can.wall_mm),
+            "wall.p05": Metric(self.wall_p05_mm, "mm", "wall, 5 % of the surface", (wall,)),
+            "wall.thin": Metric(
+                self.thin_percent, "%", "surface with walls below the limit", (wall, "SP-MAN-02"),
+                None, evidence.value("SP-MAN-02", "thin"),
+            ),
+            "overhang": Metric(
+                self.overhang_percent, "%", "surface that needs support in the build direction",
+                (angle, "SP-MAN-02"), None, support,
+            ),
+        }  # fmt: skip
+        for n, (size, most) in enumerate(zip(self.size_mm, sorted(can.box_mm), strict=True)):
+            out["size." + ("min", "mid", "max")[n]] = Metric(
+                float(size),
+                "mm",
+                ("smallest", "middle", "largest")[n] + " extent",
+                (box,),
+                None,
+                most,
+            )
+        return {f"print.{self.name}.{name}": metric for name, metric in out.items()}
+
+
+def check_part(
+    surface: Surface,
+    kind: str,
+    process: Process,
+    build_direction: FloatArray | None = None,
+) -> PartCheck:
+    """Examine one part, named ``kind`` in figures and doubts, for ``process``.
+
+    Without ``build_direction`` (3,) the one of :data:`DIRECTIONS` with least overhang is taken.
+    Nothing about the part raises: an open surface is a finding. An empty one raises
+    :class:`GeometryError`.
+    """
+    from sacroplan.manufacture.tree import face_tree
+
+    can = limits(process)
+    if not len(surface.faces):
+        raise GeometryError(f"The part {kind!r} has no surface; there is nothing to print.")
+    area = np.linalg.norm(surface.area_vectors, axis=1)
+    closed = surface.is_closed
+    pieces = np.array([piece.volume_mm3 for piece in surface.bodies()])
+    tree = face_tree(surface)
+    crossings, which = tree.crossing_faces()
+    bodies = int((pieces > 0.0).sum()) if closed else len(pieces)
+    voids = int((pieces < 0.0).sum()) if closed else None
+    void_mm3 = float(np.abs(pieces[pieces < 0.0]).sum()) if closed else None
+    wall = _walls(surface, area, tree, can.wall_mm) if closed else _NO_WALLS
+    up = best_direction(surface, area, can) if build_direction is None else unit(build_direction)
+    overhang = overhang_percent(surface, up, can)
+    check = PartCheck(
+        kind, process, len(surface.faces), closed, bodies, crossings, which,
+        int((area < 1e-12).sum()), surface.volume_mm3 if closed else None, float(area.sum()),
+        voids, void_mm3, _size(surface, area), wall.least, wall.p05, wall.thin, wall.where, overhang,
+        up, (),
+    )  # fmt: skip
+    values = {name: getattr(check, name) for name in check.__dataclass_fields__}
+    return PartCheck(**{**values, "doubts": _doubts(check, can)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Walls:
+    least: float | None
+    p05: float | None
+    thin: float | None
+    where: FloatArray | None
+
+
+_NO_WALLS = _Walls(None, None, None, None)
+
+
+def _walls(surface: Surface, area: FloatArray, tree: FaceTree, limit_mm: float) -> _Walls:
+    """Thickness along inward rays from points spread evenly over the surface."""
+    total = np.cumsum(area)
+    count = min(WALL_SAMPLES, max(2000, 4 * len(area)))
+    # Equal steps of area: large faces get many samples, and the same surface always the same ones.
+    step = (np.arange(count) + 0.5) / count * total[-1]
+    face = np.minimum(np.searchsorted(total, step), len(area) - 1)
+    spread = np.stack([(np.arange(count) * g) % 1.0 for g in (0.7548776662, 0.5698402910)], axis=1)
+    over = spread.sum(axis=1) > 1.0
+    spread[over] = 1.0 - spread[over]
+    corner = surface.triangles[face]
+    weights = np.concatenate([1.0 - spread.sum(axis=1, keepdims=True), spread], axis=1)
+    points = np.einsum("nc,ncx->nx", weights, corner)
+    normals = surface.face_normals[face]
+    distance, hit = tree.first_hits(points, -normals, 1e-6)
+    opposite = np.einsum("ij,ij->i", normals, surface.face_normals[hit])
+    valid = (hit >= 0) & (opposite < WALL_FACING)
+    if not valid.any():
+        return _NO_WALLS
+    thickness = distance[valid]
+    n = int(np.argmin(thickness))
+    return _Walls(
+        float(thickness[n]),
+        float(np.percentile(thickness, 5.0)),
+        100.0 * float(np.count_nonzero(thickness < limit_mm - 1e-6)) / count,
+        points[valid][n],
+    )
+
+
+def overhang_percent(surface: Surface, up: FloatArray, can: ProcessLimits) -> float:
+    """Share of the surface that hangs flatter than the self-supporting angle, plate excepted."""
+    return float(_overhangs(surface, unit(up)[None], can)[0])
+
+
+def _overhangs(surface: Surface, directions: FloatArray, can: ProcessLimits) -> FloatArray:
+    """(k,) overhang share for each build direction (k, 3)."""
+    if can.angle_deg is None:
+        return np.zeros(len(directions))
+    vectors = surface.area_vectors
+    area = np.linalg.norm(vectors, axis=1)
+    steep = -np.cos(np.deg2rad(can.angle_deg)) - 1e-9
+    out = np.empty(len(directions))
+    for n, up in enumerate(directions):
+        down = np.nonzero(vectors @ up < steep * area)[0]
+        height = surface.vertices @ up
+        on_plate = (height[surface.faces[down]] < height.min() + PLATE_MM).all(axis=1)
+        out[n] = 100.0 * float(area[down[~on_plate]].sum()) / float(area.sum())
+    return out
+
+
+def best_direction(surface: Surface, area: FloatArray, can: ProcessLimits) -> FloatArray:
+    """Build direction (3,) with least overhang among evenly spread ones and the principal axes."""
+    axes = _principal(surface, area)
+    if can.angle_deg is None:
+        return axes[:, 0]
+    n = np.arange(DIRECTIONS) + 0.5
+    polar, turn = np.arccos(1.0 - 2.0 * n / DIRECTIONS), np.pi * (1.0 + 5.0**0.5) * n
+    sphere = np.stack(
+        [np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1
+    )
+    # Spread in the part's own axes, so that the choice turns with the part.
+    candidates = np.concatenate([np.eye(3), -np.eye(3), sphere]) @ axes.T
+    share = _overhangs(surface, candidates, can)
+    return np.asarray(candidates[int(np.argmin(np.round(share, 9)))])
+
+
+def _principal(surface: Surface, area: FloatArray) -> FloatArray:
+    """(3, 3) columns: principal axes of the surface, smallest extent first, right-handed."""
+    corners = surface.triangles
+    total = corners.sum(axis=1)
+    mean = np.average(total / 3.0, axis=0, weights=area)
+    # Exact second moment of the surface: a coarse mesh gives the same axes as a fine one.
+    points = (corners - mean).reshape(-1, 3) * np.repeat(np.sqrt(area), 3)[:, None]
+    sums = (total - 3.0 * mean) * np.sqrt(area)[:, None]
+    _, axes = np.linalg.eigh(points.T @ points + sums.T @ sums)
+    # The third moment fixes each axis's sign whatever the part's position.
+    skew = (area[:, None] * ((total / 3.0 - mean) @ axes) ** 3).sum(axis=0)
+    axes = axes * np.where(skew < 0.0, -1.0, 1.0)
+    if np.linalg.det(axes) < 0:
+        axes[:, 2] *= -1.0
+    return np.asarray(axes)
+
+
+def _size(surface: Surface, area: FloatArray) -> FloatArray:
+    """(3,) extents of a small box round the part, ascending.
+
+    From the principal axes on, the box is turned about each of its axes to the smallest outline;
+    on a plain block that is exact, in general it is a close upper bound.
+    """
+    axes = _principal(surface, area)
+    for axis in (0, 1, 2, 0, 1, 2):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        flat = surface.vertices @ axes[:, [i, j]]
+        c, s = _smallest_outline(flat)
+        u, v = axes[:, i].copy(), axes[:, j].copy()
+        axes[:, i], axes[:, j] = c * u + s * v, c * v - s * u
+    return np.sort(np.ptp(surface.vertices @ axes, axis=0))
+
+
+def _smallest_outline(points: FloatArray) -> tuple[float, float]:
+    """Direction (cosine, sine) of an edge of the hull whose box round ``points`` (n, 2) is smallest."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        hull = points[ConvexHull(points).vertices]
+    except QhullError:
+        # All in one line: an open, flat surface seen from its edge.
+        return 1.0, 0.0
+    edge = np.roll(hull, -1, axis=0) - hull
+    edge /= np.linalg.norm(edge, axis=1, keepdims=True)
+    along = np.ptp(hull @ edge.T, axis=0)
+    across = np.ptp(hull @ np.stack([-edge[:, 1], edge[:, 0]]), axis=0)
+    best = edge[int(np.argmin(np.round(along * across, 9)))]
+    return float(best[0]), float(best[1])
+
+
+def _doubts(check: PartCheck, can: ProcessLimits) -> tuple[Doubt, ...]:
+    out: list[Doubt] = []
+
+    def say(code: str, message: str, *rows: str) -> None:
+        out.append(Doubt("print", f"print.{code}", f"{check.name}: {message}", rows))
+
+    if not check.closed:
+        say("open", "the surface is not watertight; no volume, void or wall can be told.")
+    if check.crossings:
+        say("crossings", f"{check.crossings} pairs of faces cross, none expected.")
+    if check.bodies != 1:
+        say("bodies", f"{check.bodies} separate bodies, one expected.")
+    if check.voids:
+        say(
+            "voids",
+            f"{check.voids} enclosed voids hold {check.void_mm3 or 0.0:.1f} mm3 of powder that "
+            "cannot be removed; open each with two holes.",
+            "AM-05",
+        )
+    if check.thin_percent is not None and check.thin_percent > evidence.value("SP-MAN-02", "thin"):
+        say(
+            "wall",
+            f"{check.thin_percent:.1f} % of the surface has walls below {can.wall_mm:g} mm "
+            f"(thinnest {check.wall_min_mm:.2f} mm), the limit of {check.process}.",
+            can.rows[0], "SP-MAN-02",
+        )  # fmt: skip
+    if np.any(check.size_mm > np.sort(can.box_mm)):
+        size = " x ".join(f"{s:.0f}" for s in check.size_mm)
+        box = " x ".join(f"{s:.0f}" for s in sorted(can.box_mm))
+        say("size", f"it measures {size} mm, the build volume {box} mm.", can.rows[2])
+    if can.angle_deg is not None:
+        most = evidence.value("SP-MAN-02", "overhang")
+        if check.overhang_percent > most:
+            say(
+                "overhang",
+                f"{check.overhang_percent:.0f} % of the surface is flatter than "
+                f"{can.angle_deg:g} degrees and needs support, at most {most:g} % expected.",
+                can.rows[1], "SP-MAN-02",
+            )  # fmt: skip
+    return tuple(out)

@@ -1,0 +1,101 @@
+"""A box tree over the faces of a surface: crossing faces and wall thickness in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sacroplan.geometry.frames import FloatArray, IntArray
+from sacroplan.geometry.surface import Surface
+
+DEPTH_MM = 1e-6
+"""Faces that enter each other by less only touch: a nanometre is rounding, not geometry."""
+
+MOST_PAIRS = 100_000
+"""Counting stops here: such a surface is beyond repair and the exact number says no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTree:
+    """Faces sorted along a space-filling curve, and boxes above them.
+
+    ``order`` (m,) gives the original number of each sorted face.
+    """
+
+    surface: Surface
+    order: npt.NDArray[np.int64]
+    faces: IntArray
+    low: FloatArray
+    high: FloatArray
+    first_leaf: int
+    node_low: FloatArray
+    node_high: FloatArray
+
+    def crossing_faces(self) -> tuple[int, npt.NDArray[np.int64]]:
+        """Number of face pairs that cross (at most :data:`MOST_PAIRS`), and up to 100 of them (k, 2).
+
+        Faces that touch, overlap in one plane or share an edge are not counted.
+        """
+        from sacroplan.manufacture import _kernels
+
+        pairs = np.full((100, 2), -1, dtype=np.int64)
+        count = _kernels.crossing_pairs(
+            self.surface.vertices, self.faces, self.low, self.high, self.first_leaf,
+            self.node_low, self.node_high, DEPTH_MM, MOST_PAIRS, pairs,
+        )  # fmt: skip
+        return int(count), self.order[pairs[: min(count, 100)]]
+
+    def first_hits(
+        self, origins: FloatArray, directions: FloatArray, start_mm: float
+    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Distance (n,) and original face (n,) first met by each ray beyond ``start_mm``.
+
+        ``directions`` (n, 3) are unit vectors; inf and -1 where a ray meets nothing.
+        """
+        from sacroplan.manufacture import _kernels
+
+        distance = np.empty(len(origins))
+        face = np.empty(len(origins), dtype=np.int64)
+        _kernels.first_hits(
+            self.surface.vertices, self.faces, self.first_leaf, self.node_low, self.node_high,
+            np.ascontiguousarray(origins), np.ascontiguousarray(directions), start_mm,
+            distance, face,
+        )  # fmt: skip
+        return distance, np.where(face >= 0, self.order[face], -1)
+
+
+def face_tree(surface: Surface) -> FaceTree:
+    """Tree over all faces of ``surface``."""
+    from sacroplan.manufacture import _kernels
+
+    corners = surface.triangles
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    order = np.argsort(_curve(0.5 * (low + high)), kind="stable")
+    low, high = np.ascontiguousarray(low[order]), np.ascontiguousarray(high[order])
+    leaves = 1
+    while leaves * _kernels.LEAF < len(order):
+        leaves *= 2
+    node_low = np.full((2 * leaves - 1, 3), np.inf)
+    node_high = np.full((2 * leaves - 1, 3), -np.inf)
+    _kernels.fill_tree(low, high, leaves - 1, node_low, node_high)
+    faces = np.ascontiguousarray(surface.faces[order])
+    return FaceTree(surface, order, faces, low, high, leaves - 1, node_low, node_high)
+
+
+def _curve(points: FloatArray) -> npt.NDArray[np.uint64]:
+    """(n,) Morton numbers, 21 bits an axis."""
+    span = np.maximum(points.max(axis=0) - points.min(axis=0), 1e-9)
+    cell = ((points - points.min(axis=0)) / span * (2**21 - 1)).astype(np.uint64)
+    code = np.zeros(len(points), dtype=np.uint64)
+    for axis in range(3):
+        x = cell[:, axis]
+        # Spread the bits two places apart (the usual magic numbers).
+        for shift, mask in (
+            (32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
+            (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249),
+        ):  # fmt: skip
+            x = (x | (x << np.uint64(shift))) & np.uint64(mask)
+        code |= x << np.uint64(axis)
+    return code
