@@ -23,7 +23,8 @@ def make_demo(folder: Path, progress: Progress = silent) -> None:
     from sacroplan.formats.labels import write_labels_nifti
     from sacroplan.formats.markups import write_points
     from sacroplan.geometry.volume import LabelMap
-    from sacroplan.imaging.phantom.build import PhantomParameters, build
+    from sacroplan.imaging.phantom.build import build
+    from sacroplan.imaging.phantom.parameters import PhantomParameters
 
     if (folder / "case.toml").is_file():
         return

@@ -138,7 +138,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     for name, surface in implant.porous.items():
         add(
             f"porous_{name}", f"Porous layer, {title_of(name)}", "porous layers", surface, POROUS,
-            note=implant.lattice[name].describe(),
+            note=lattice_words(implant.lattice[name]),
         )  # fmt: skip
     for plan_ in r.screws.plans:
         s = plan_.screw
@@ -300,7 +300,7 @@ def sections(r: Results) -> tuple[Section, ...]:
                      (("specimen", 1.0),)),
             ),
         ),
-        chapter("Mechanics", "mechanics", "mechanics", tables=r.mechanics.tables()),
+        chapter("Mechanics", "mechanics", "mechanics", tables=(mechanics_table(r),)),
         chapter("Print files", "print", "print"),
     )  # fmt: skip
 
@@ -321,12 +321,37 @@ def margin_table(r: Results) -> Table:
     )
 
 
+def lattice_words(lattice: Any) -> str:
+    """One sentence on a lattice definition."""
+    return (
+        f"{lattice.cell_type.replace('_', ' ')}, cell {lattice.cell_mm:g} mm, "
+        f"{100 * lattice.porosity:.0f} % porosity, pores {lattice.pore_um:.0f} um, "
+        f"struts {lattice.strut_um:.0f} um, layer {lattice.thickness_mm:g} mm"
+    )
+
+
 def lattice_table(r: Results) -> Table:
     """Lattice definition per porous layer."""
-    rows = tuple(
-        (title_of(name), r.implant.lattice[name].describe()) for name in sorted(r.implant.porous)
+    rows = []
+    for name in sorted(r.implant.porous):
+        x = r.implant.lattice[name]
+        rows.append(
+            (title_of(name), x.cell_type.replace("_", " "), f"{x.cell_mm:g} mm",
+             f"{100 * x.porosity:.0f} %", f"{x.pore_um:.0f} um", f"{x.strut_um:.0f} um",
+             f"{x.thickness_mm:g} mm")
+        )  # fmt: skip
+    columns = ("Layer", "Cell", "Edge", "Porosity", "Pore", "Strut", "Thickness")
+    return Table("Porous layers", columns, tuple(rows))
+
+
+def mechanics_table(r: Results) -> Table:
+    """Stress and safety per metal part and load case."""
+    rows = r.mechanics.table
+    columns = tuple(rows[0]) if rows else ("Part",)
+    cells = tuple(
+        tuple(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows
     )
-    return Table("Porous layers", ("Layer", "Lattice"), rows)
+    return Table("Metal parts under load", columns, cells)
 
 
 def summary(r: Results) -> tuple[str, ...]:

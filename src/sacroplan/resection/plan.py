@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
@@ -23,7 +24,8 @@ from sacroplan.resection.total import (
 )
 from sacroplan.resection.tumour import Tumour
 
-SIDES = ("left", "right")
+Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
 
 
 @dataclass(frozen=True)

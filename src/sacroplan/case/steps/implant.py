@@ -24,7 +24,7 @@ def run(context: Context) -> StageOutput:
     resection: Resection = context.result("resection")
     plan = resection.plan
     screws: Screws = context.result("screws")
-    seats = tuple(
+    left, right = (
         WingSeat(side, plan.cut(f"iliac_{side}").remnant_face, plan.remnants[f"hip_{side}"])
         for side in SIDES
     )
@@ -32,7 +32,7 @@ def run(context: Context) -> StageOutput:
         landmarks.frames["pelvis"],
         bones.surfaces["L5"],
         landmarks.frames["L5IEP"],
-        seats,
+        (left, right),
         plan.specimen_surface,
         (bones.surfaces["L4"],),
         (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,7 @@ def study_input(context: Context) -> MechanicsInput:
         ScrewSolid(p.screw.name, p.screw.head, p.screw.tip, p.screw.diameter_mm)
         for p in screws.plans
     ] + [ScrewSolid(s.name, s.head, s.tip, s.diameter_mm) for s in implant.wing_screws]
-    options = MechanicsOptions()
     table = context.config.mechanics
-    own = {
-        "bone_element_mm": table.bone_element_mm,
-        "metal_element_mm": table.metal_element_mm,
-    }
     endplate = landmarks.frames["L4SEP"]
     wanted = ("L4", "L5", "sacrum", "hip_left", "hip_right")
     return MechanicsInput(
@@ -88,7 +83,9 @@ def study_input(context: Context) -> MechanicsInput:
         landmarks.frames["pelvis"],
         (endplate.origin, endplate.axes[:, 1]),
         context.config.patient.body_mass_kg,
-        options=replace(options, **{k: v for k, v in own.items() if v is not None}),
+        options=MechanicsOptions(
+            bone_element_mm=table.bone_element_mm, metal_element_mm=table.metal_element_mm
+        ),
     )
 
 
