@@ -151,7 +151,8 @@ def _disc_region(
     # A plane fitted to a patchy disc can tilt; the vertebra above bounds how far.
     if across @ n < 0.7:
         across = n
-    return cylinder(centre - gap * across, centre + gap * across, radius), centre, across
+    half = 0.65 * gap * across
+    return cylinder(centre - half, centre + half, radius), centre, across
 
 
 def _joints(anatomy: Anatomy, point: FloatArray, normal: FloatArray) -> list[Solid]:

@@ -84,7 +84,7 @@ class MechanicsOptions:
     law: str = "default"
     envelope: bool = False
     porosity: float | None = None
-    max_unknowns: int = 480_000
+    max_unknowns: int = 450_000
     bone_element_mm: float | None = None
     metal_element_mm: float | None = None
 
@@ -617,15 +617,27 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         [np.minimum(intact.bounds[0], extent[0]), np.maximum(intact.bounds[1], extent[1])]
     )
 
-    def run(
-        name: str, anatomy: Anatomy, metal: tuple[Solid, ...], law: str, inner: Progress
-    ) -> _Local:
-        mesh, report = _mesh(anatomy, metal, bounds, endplate, options, part(inner, 0.0, 0.35))
-        materials = assign(mesh, intact.raw, inp.volume, axes, calibration, law, porosity)
-        return _solved(name, mesh, report, materials, inp, endplate, cases, part(inner, 0.4, 1.0))
-
-    before = run("intact", intact, (), options.law, part(progress, 0.1, 0.45))
-    after = run("reconstructed", remaining, metal, options.law, part(progress, 0.45, 0.85))
+    # Both meshes first: a floating part is then named before anything is solved.
+    meshes = {
+        "intact": _mesh(intact, (), bounds, endplate, options, part(progress, 0.08, 0.16)),
+        "reconstructed": _mesh(
+            remaining, metal, bounds, endplate, options, part(progress, 0.16, 0.25)
+        ),
+    }
+    before, after = (
+        _solved(
+            name,
+            *meshes[name],
+            assign(
+                meshes[name][0], intact.raw, inp.volume, axes, calibration, options.law, porosity
+            ),
+            inp,
+            endplate,
+            cases,
+            part(progress, start, start + 0.3),
+        )
+        for name, start in (("intact", 0.25), ("reconstructed", 0.55))
+    )
 
     figures: Metrics = {}
     doubts: list[Doubt] = [*before.materials.doubts]
