@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+
+def _plain(value: Any) -> Any:
+    """A Python scalar of a Python or numpy one; numbers to 9 digits, what is not finite is unknown."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +44,18 @@ class Metric:
             return None
         above = self.lower is None or self.value >= self.lower
         below = self.upper is None or self.value <= self.upper
-        return above and below
+        return bool(above and below)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary; numbers are rounded to 9 significant digits so that bytes repeat."""
-        value = self.value
-        if isinstance(value, float):
-            value = float(f"{value:.9g}")
+        value = _plain(self.value)
         return {
             "value": value,
             "unit": self.unit,
             "label": self.label,
             "rows": list(self.rows),
-            "lower": self.lower,
-            "upper": self.upper,
+            "lower": _plain(self.lower),
+            "upper": _plain(self.upper),
             "within": self.within,
         }
 
