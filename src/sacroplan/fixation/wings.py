@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
-from sacroplan.fixation.clearance import clearance, iliac_grade, mean_hu
+from sacroplan.fixation.clearance import axis_depths, clearance, iliac_grade, mean_hu
 from sacroplan.fixation.corridor import ScrewPlan
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
@@ -28,8 +28,8 @@ ENTRY_MM = 2.5
 ANGLE_DEG = 3.0
 """Spacing of directions: 4 mm at the tip of an 80 mm screw; refined round the best afterwards."""
 
-PAIR_POOL = 1500
-"""Best single screws from which the pair is chosen."""
+PAIR_POOL = 400
+"""Best single screws that are measured on the mesh and from which the pair is chosen."""
 
 
 def _entries(hip: Surface, cut: Plane, inset_mm: float, up: FloatArray) -> FloatArray:
@@ -82,6 +82,18 @@ def _cone(
     return np.asarray(
         np.cos(angle)[:, None] * axis + (scale * a)[:, None] * u + (scale * b)[:, None] * v
     )
+
+
+def _usual_direction(
+    pelvis: AxisFrame, sign: float, start: FloatArray, aiis: FloatArray | None
+) -> FloatArray:
+    """(3,) the iliac screw's usual way: to the AIIS, or by the angles of SP-FIX-05 (IL-04)."""
+    if aiis is not None:
+        return unit(aiis - start)
+    lateral = np.radians(evidence.value("SP-FIX-05", "lateral"))
+    caudal = np.radians(evidence.value("SP-FIX-05", "caudal"))
+    d = [np.cos(caudal) * np.cos(lateral), -np.sin(caudal), sign * np.cos(caudal) * np.sin(lateral)]
+    return np.asarray(pelvis.axes @ np.array(d))
 
 
 def plan_wing_screws(
@@ -158,7 +170,7 @@ def plan_wing_screws(
 
     near = np.linalg.norm(work.vertices - local(cut.point), axis=1) < sizes[-1] + 40.0
     grid = grid_around(work.vertices[near], FIELD_MM, 3.0, frame)
-    field = distance_field(work, grid, exact_mm=need + 1.0)
+    field = distance_field(work, grid)
     progress(0.4, f"Wing screws {side}: search")
 
     def search(at: FloatArray, directions: FloatArray) -> FloatArray:
@@ -167,13 +179,17 @@ def plan_wing_screws(
         out = np.empty((len(at), len(directions), 2))
         face_axes(
             field.values, grid.origin, FIELD_MM, local(at),
-            np.ascontiguousarray(directions @ local_axes), need, (need + 0.3) / cosine,
+            np.ascontiguousarray(directions @ local_axes), need + 0.1, (need + 0.4) / cosine,
             local(np.array(keep_points).reshape(-1, 3)), np.array(keep_mm), sizes, FIELD_MM, out,
         )  # fmt: skip
         return out
 
     half = evidence.value("SP-FIX-05", "cone")
     directions = _cone(inward, up, sign, half, ANGLE_DEG)
+    usual = _usual_direction(pelvis, sign, cut.point, points.get(f"AIIS_{letter}"))
+    off = np.degrees(np.arccos(np.clip(directions @ usual, -1.0, 1.0)))
+    reachable = off <= evidence.value("SP-FIX-05", "from_usual")
+    directions, off = directions[reachable], off[reachable]
     if not len(entries):
         raise PlanError(
             f"Wing screws {side}: no point of the cut face lies {need:g} mm from its edge, so a "
@@ -189,9 +205,23 @@ def plan_wing_screws(
     length, least = out[p, d, 0], out[p, d, 1]
     # A millimetre of bone round the screw is worth one catalogue step; more than 3 mm adds nothing.
     score = length + 5.0 * np.minimum(least - need, 3.0)
+    score -= evidence.value("SP-FIX-05", "penalty") * off[d]
     order = np.argsort(-score, kind="stable")
     # One direction per entry and one entry per direction would be too few for pairs, all too many.
-    pool = order[_thin(p[order], d[order], directions)][:PAIR_POOL]
+    pool = order[_thin(p[order], d[order], directions @ local_axes)][:PAIR_POOL]
+    probes = [
+        screws.at("probe", "ilium", side, "wing", entries[p[k]], directions[d[k]], diameter,
+                  float(length[k]), frame, 0.0)
+        for k in pool
+    ]  # fmt: skip
+    begins = [need / max(float(s.direction @ inward), 0.05) for s in probes]
+    exact = np.array(axis_depths(hip, probes, begins))
+    pool = pool[exact >= need - 1e-6]
+    if not len(pool):
+        raise PlanError(
+            f"Wing screws {side}: every axis found keeps less than {cortex:g} mm of bone when measured on "
+            "the surface. Move the osteotomy or take a thinner screw."
+        )
     starts, axes, lengths = entries[p[pool]], directions[d[pool]], length[pool]
     ends = starts + lengths[:, None] * axes
     apart = diameter + evidence.value("IL-03", "bone_between")
