@@ -39,7 +39,9 @@ def canal_tube(bright: Mask, fine: Working, canal: Canal) -> Mask:
     wide = ndimage.distance_transform_edt(soft) > half
     start = np.zeros_like(soft)
     start[tuple((index - low).T)] = True
-    core = ndimage.binary_dilation(start & wide, _CROSS, iterations=radius, mask=wide)
+    # The smoothed axis may run along the wall where the canal bends.
+    near = ndimage.distance_transform_edt(~start) <= half + 1.0 / h
+    core = ndimage.binary_dilation(near & wide, _CROSS, iterations=radius, mask=wide)
     tube = (ndimage.distance_transform_edt(~core) <= half) & soft if core.any() else core
     out = np.zeros_like(bright)
     out[box] = tube | (start & soft)

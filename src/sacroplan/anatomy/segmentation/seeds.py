@@ -58,7 +58,7 @@ def survey(coarse: Working) -> Anatomy:
         )
     solid = fill_sealed(ndimage.binary_closing(bone), votes=2)
     middle = midline_mm(solid, spacing)
-    canal = find_canal(ndimage.gaussian_filter(hu, 0.7), spacing, middle)
+    canal = find_canal(ndimage.gaussian_filter(hu, 0.3), spacing, middle)
     shortest = evidence.value("SP-SEG-02", "shortest")
     if canal is None or len(canal.points) < shortest:
         found = "none" if canal is None else f"{len(canal.points)} mm"

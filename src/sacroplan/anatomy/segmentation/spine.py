@@ -77,19 +77,32 @@ def find_canal(hu: npt.NDArray[np.float32], spacing: FloatArray, middle_mm: floa
     half_width = evidence.value(row, "midline_band") / h
     low = max(0, int(middle_mm / h - half_width))
     high = min(hu.shape[0], int(middle_mm / h + half_width) + 1)
-    score = _kernels.enclosure(
-        hu,
-        evidence.value(row, "wall"),
-        evidence.value(row, "content"),
-        -evidence.value(row, "fat_floor"),
-        evidence.value(row, "reach") / h,
-        evidence.value(row, "clearance") / h,
-        low,
-        high,
-    )[low:high]
-    path = _kernels.best_descending_path(score, evidence.value(row, "enclosed_share"), 0.05, 1, 3)
+
+    def score(clearance_mm: float) -> npt.NDArray[np.float32]:
+        share = _kernels.enclosure(
+            hu,
+            evidence.value(row, "wall"),
+            evidence.value(row, "content"),
+            -evidence.value(row, "fat_floor"),
+            evidence.value(row, "reach") / h,
+            clearance_mm / h,
+            low,
+            high,
+        )
+        return np.asarray(share[low:high])
+
+    least = evidence.value(row, "enclosed_share")
+    wide = score(evidence.value(row, "clearance"))
+    path = _kernels.best_descending_path(wide, least, 0.05, 1, 3)
     if len(path) < 3:
         return None
+    # The sacral canal narrows: from where the wide canal ends, a narrow one is followed down.
+    end = tuple(path[-1])
+    narrow = score(evidence.value(row, "sacral_clearance"))
+    narrow[:, :, end[2] :] = 0.0
+    narrow[end] = 1e3
+    tail = _kernels.best_descending_path(narrow, least, 0.05, 1, 3)
+    path = np.concatenate([path, tail[1:]])
     raw = (path + np.array([low, 0, 0])) * spacing
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(raw, axis=0), axis=1))])
     # Voxel steps are jagged; 6 mm is half a canal and keeps the sacral curve.

@@ -1,0 +1,147 @@
+"""The segmentation's building blocks on inputs whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from sacroplan.anatomy.segmentation import _kernels, finish, grid, hips, regions
+from sacroplan.geometry.volume import Volume, VolumeGeometry
+
+
+def test_largest_eigenvalue_is_numpys():
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=(200, 3, 3))
+    a = (a + a.transpose(0, 2, 1)).astype(np.float32)
+    out = np.empty(200, np.float32)
+    terms = [np.ascontiguousarray(a[:, i, j]) for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2))]
+    _kernels.largest_eigenvalue(*terms, np.ascontiguousarray(a[:, 1, 2]), out)
+    np.testing.assert_allclose(out, np.linalg.eigvalsh(a)[:, 2], atol=1e-4)
+
+
+def test_sheetness_is_positive_in_a_dark_sheet_and_largest_at_its_centre():
+    hu = np.full((40, 20, 20), 500.0, np.float32)
+    hu[19:21] = 50.0
+    value = regions.sheetness(hu, 1.0, 0.8)[:, 10, 10]
+    assert set(np.argsort(value)[-2:]) == {19, 20}
+    assert value[19] > 50.0
+    assert np.all(np.abs(value[:12]) < 1.0)
+
+
+def test_basins_of_two_wells_meet_at_the_ridge():
+    x = np.arange(31, dtype=np.float32)
+    value = np.broadcast_to(-np.abs(x - 15.2)[:, None, None], (31, 5, 5)).copy()
+    # Ties along j and k go to the lowest index, so each well is one basin.
+    basin, count = _kernels.watershed(value, np.ones(value.shape, np.uint8))
+    assert count == 2
+    assert np.all(basin[:16] == basin[0, 0, 0])
+    assert np.all(basin[16:] == basin[30, 0, 0])
+
+
+def test_merging_never_joins_two_seeds_and_prefers_the_weak_boundary():
+    #  1 -0.1- 2 -0.9- 3 -0.2- 4, and 5 alone behind a boundary above the stop
+    ends = np.array([[1, 2], [2, 3], [3, 4], [4, 5]], np.int32)
+    strength = np.array([0.1, 0.9, 0.2, 7.0])
+    area = np.ones(4)
+    seed = np.array([0, 11, 0, 0, 22, 0], np.int32)
+    label = _kernels.merge_regions(6, ends, strength, area, seed, 5.0)
+    assert label.tolist() == [0, 11, 11, 22, 22, 0]
+
+
+def test_merging_averages_parallel_boundaries():
+    # 1 and 2 join first; then 3's two boundaries to them count as one of mean 1.0 (areas 1 and 3),
+    # which loses against the boundary of 0.9 to 4.
+    ends = np.array([[1, 2], [1, 3], [2, 3], [3, 4]], np.int32)
+    strength = np.array([0.1, 0.4, 3.6, 0.9])
+    area = np.array([1.0, 1.0, 3.0, 1.0])
+    seed = np.array([0, 0, 7, 0, 8], np.int32)
+    label = _kernels.merge_regions(5, ends, strength, area, seed, 5.0)
+    assert label[1:].tolist() == [7, 7, 8, 8]
+
+
+def test_surrounded_finds_marrow_but_not_a_bay():
+    wall = np.zeros((40, 40, 40), np.uint8)
+    wall[8:32, 8:32, 8:32] = 1
+    wall[11:29, 11:29, 11:29] = 0
+    wall[18:21, 18:21, 8:11] = 0  # a vessel's hole in the cortex
+    out = _kernels.surrounded(wall, 1 - wall, 30, 4)
+    assert out[20, 20, 20] == 1
+    assert out[11:29, 11:29, 14:29].mean() > 0.99
+    assert not out[:8].any()
+    wall[29:32, 11:29, 11:29] = 0  # one side off: a bay
+    assert not _kernels.surrounded(wall, 1 - wall, 30, 4)[25, 20, 20]
+
+
+def test_surrounded_counts_the_first_and_last_slice_as_wall():
+    wall = np.zeros((30, 30, 20), np.uint8)
+    wall[5:25, 5:25] = 1
+    wall[8:22, 8:22] = 0
+    out = _kernels.surrounded(wall, 1 - wall, 30, 4)
+    assert out[15, 15, 0] == 1
+    assert out[15, 15, 10] == 1
+    assert not out[2].any()
+
+
+def test_fill_bone_seals_a_leaking_shell_but_not_a_socket_that_holds_another_bone():
+    x, y, z = np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij")
+    r = np.sqrt(x * x + y * y + z * z)
+    shell = (r < 15) & (r > 12)
+    shell[18:22, 18:22, 30:] = False
+    none = np.zeros_like(shell)
+    assert finish.fill_bone(shell, none, 2.5)[20, 20, 20]
+    ball = r < 8
+    assert not finish.fill_bone(shell, ball, 2.5)[20, 20, 9]
+
+
+def test_outline_is_peeled_to_the_half_maximum():
+    x, y, z = np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij")
+    r = np.sqrt(x * x + y * y + z * z)
+    hu = ndimage.gaussian_filter(np.where(r < 12, 800.0, 40.0), 0.7).astype(np.float32)
+    fat = r < 13.8
+    level = finish.outline_level(hu, fat, 1.0)
+    out = finish.peel(hu, fat, level, 3)
+    assert np.count_nonzero(out != (r < 12)) / np.count_nonzero(r < 12) < 0.03
+
+
+def test_pores_are_filled_and_foramina_are_not():
+    mask = np.ones((40, 40, 20), dtype=bool)
+    mask[8:10, 8:10] = False
+    mask[20:32, 20:32] = False
+    out = finish.fill_small_holes(mask, np.zeros_like(mask), 25.0)
+    assert out[9, 9, 10]
+    assert not out[25, 25].any()
+
+
+def test_head_is_found_even_when_the_image_cuts_it():
+    h = 2.0
+    axes = [np.arange(n) * h for n in (100, 90, 60)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    for height in (40.0, 3.0):
+        centre = np.array([186.0, 90.0, height])
+        r = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
+        hu = np.full(x.shape, 40.0)
+        hu[r < 23] = 350.0
+        hu[(r > 27) & (r < 33) & (z > centre[2] - 3)] = 500.0
+        hu = ndimage.gaussian_filter(hu, 0.5).astype(np.float32)
+        head = hips.femoral_head(hu, np.full(3, h), 100.0, 1.0, 119.0)
+        assert head is not None
+        assert np.linalg.norm(head.centre - centre) < 5.0
+        assert head.joint_share > 0.8
+        none = hips.femoral_head(hu, np.full(3, h), 100.0, -1.0, 119.0)
+        assert none is None or none.joint_share < 0.5
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 3.0), (0.5, 0.9, 1.3)])
+def test_resampling_keeps_positions(spacing):
+    s = np.array(spacing)
+    shape = tuple(int(n) for n in np.ceil(60.0 / s))
+    p = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1) * s
+    data = (3.0 * p[..., 0] - 2.0 * p[..., 1] + p[..., 2]).astype(np.float32)
+    volume = Volume(VolumeGeometry(shape, s, np.zeros(3)), data)
+    work = grid.resample(volume, 1.0, np.full(3, 10.0), np.full(3, 45.0))
+    q = np.stack(np.meshgrid(*[10.0 + np.arange(36)] * 3, indexing="ij"), axis=-1)
+    np.testing.assert_allclose(work.hu, 3 * q[..., 0] - 2 * q[..., 1] + q[..., 2], atol=0.3)
+    back = grid.to_source(work.hu, work, volume)
+    inner = np.all((p > 12) & (p < 43), axis=-1)
+    np.testing.assert_allclose(back[inner], data[inner], atol=0.3)
