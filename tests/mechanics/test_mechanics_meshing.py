@@ -111,6 +111,18 @@ def test_a_small_floating_screw_is_named():
         )
 
 
+def test_a_detached_tail_of_a_bone_is_dropped_and_counted_but_half_a_bone_is_not():
+    def dumbbell(small):
+        a, b = ball((-9, 0, 0), 13.0), ball((17, 0, 0), small)
+        return Solid("sacrum", "bone", lambda p: np.minimum(a(p), b(p)))
+
+    mesh, report = meshed([dumbbell(4.5)])
+    assert report.dropped_mm3 == pytest.approx(4 / 3 * np.pi * 4.5**3, rel=0.25)
+    assert mesh.nodes[:, 0].max() < 8.0
+    with pytest.raises(MechanicsError, match=r"sacrum.*not connected"):
+        meshed([dumbbell(10.0)], half=32.0)
+
+
 def test_the_locator_finds_every_inner_point_and_no_outer_one():
     mesh, _ = meshed([Solid("ball", "bone", ball((0, 0, 0), 15.0))], size=4.0)
     rng = np.random.default_rng(3)

@@ -22,6 +22,13 @@ from sacroplan.mechanics.calibration import Calibration
 from sacroplan.mechanics.mesh import TetMesh
 from sacroplan.mechanics.solids import Implicit
 
+JOINT_BONES: Mapping[str, tuple[str, str]] = {
+    "sacroiliac_left": ("sacrum", "hip_left"),
+    "sacroiliac_right": ("sacrum", "hip_right"),
+    "symphysis": ("hip_left", "hip_right"),
+}
+"""Thin joints whose meshed thickness is corrected for; discs are thicker than their elements."""
+
 VERTEBRAE = ("L1", "L2", "L3", "L4", "L5")
 """Bones mapped by the vertebral law and without an explicit pelvic cortex."""
 
@@ -114,6 +121,37 @@ def joint_material(name: str) -> tuple[float, float]:
     raise MechanicsError(f"No material is known for the joint {name!r}.")
 
 
+THICKNESS_RANGE = (0.25, 4.0)
+"""A joint layer further off its true thickness than this is not corrected further."""
+
+
+def joint_layer(
+    mesh: TetMesh, name: str, a: str, b: str, bone_depth: Mapping[str, Implicit]
+) -> tuple[float, float]:
+    """(meshed, true) mean thickness, mm, of a joint layer between bones ``a`` and ``b``.
+
+    One element must separate the bones, so a thin joint is meshed too thick. True is the sum of the
+    distances to both bones, at least the carved gap.
+    """
+    from sacroplan.mechanics import _mesh_kernels
+
+    joint = mesh.of(name)
+    corners = np.ascontiguousarray(mesh.elements[:, :4])
+    neighbours = _mesh_kernels.face_neighbours(corners)[joint]
+    bone = mesh.of(a) | mesh.of(b)
+    element, corner = np.nonzero((neighbours >= 0) & bone[neighbours])
+    # The face opposite to each corner.
+    face = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])[corner]
+    p = mesh.nodes[np.take_along_axis(corners[joint][element], face, axis=1)]
+    area = 0.5 * np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1).sum()
+    volume = mesh.volumes[joint]
+    centre = mesh.centroids[joint]
+    gap = np.maximum(
+        bone_depth[a](centre) + bone_depth[b](centre), evidence.value("SP-MECH-06", "carved_gap")
+    )
+    return float(2.0 * volume.sum() / max(area, 1e-9)), float(np.average(gap, weights=volume))
+
+
 def assign(
     mesh: TetMesh,
     bone_depth: Mapping[str, Implicit],
@@ -139,6 +177,11 @@ def assign(
             continue
         if kind == "joint":
             young[at], poisson[at] = joint_material(name)
+            ends = JOINT_BONES.get(name)
+            if ends is not None:
+                meshed, true = joint_layer(mesh, name, *ends, bone_depth)
+                # The layer keeps its stiffness per area, E over thickness.
+                young[at] *= np.clip(meshed / true, *THICKNESS_RANGE)
         elif kind == "porous":
             young[at] = laws.porous_titanium(porosity)[0]
             poisson[at] = evidence.value("MAT-T1", "poisson")

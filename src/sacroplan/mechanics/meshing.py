@@ -42,7 +42,10 @@ OUTSIDE = 32767
 """Part number of the outside in the sets around a vertex."""
 
 CRUMB_MM3 = 200.0
-"""Detached pieces below this volume are dropped (and reported); a larger one is an error."""
+"""Detached pieces below this volume are dropped (and reported); larger ones are looked at."""
+
+TAIL_SHARE = 0.2
+"""A detached piece of bone below this share of its bone (a coccyx) is dropped and reported too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,14 +354,20 @@ def _connected(
     volume = np.abs(np.linalg.det(p[:, 1:] - p[:, :1])) / 6.0
     of_piece = np.bincount(piece, weights=volume)
     main = int(of_piece.argmax())
+    of_part = np.bincount(label, weights=volume, minlength=len(solids))
     for number in np.flatnonzero(of_piece > CRUMB_MM3):
         if number == main:
             continue
         inside = piece == number
-        named = sorted({solids[int(n)].name for n in np.unique(label[inside])})
+        parts = [int(n) for n in np.unique(label[inside])]
+        shares = [volume[inside & (label == n)].sum() / of_part[n] for n in parts]
+        soft = all(solids[n].kind in ("bone", "joint") for n in parts)
+        if soft and max(shares) < TAIL_SHARE:
+            continue
+        named = " and ".join(sorted(solids[n].name for n in parts))
         raise MechanicsError(
-            f"{' and '.join(named)}: a body of {of_piece[number] / 1e3:.1f} cm3 is not connected to "
-            "the rest of the model, so it cannot carry load. Close the gap or widen the joint."
+            f"{named}: a body of {of_piece[number] / 1e3:.1f} cm3 is not connected to the rest of "
+            "the model, so it cannot carry load. Close the gap or widen the joint."
         )
     for n, solid in enumerate(solids):
         inside = label == n
