@@ -12,13 +12,13 @@ from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
 from sacroplan.case.steps.resection import Resection
-from sacroplan.case.steps.rods import Rods
 from sacroplan.case.steps.screws import Screws
 from sacroplan.errors import AnatomyError
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.resection.plan import SIDES
 
 if TYPE_CHECKING:
+    from sacroplan.fixation.rods import Rods
     from sacroplan.mechanics.study import MechanicsInput, ModelResult
 
 CORE = "implant_core"
@@ -55,7 +55,7 @@ def study_input(context: Context) -> MechanicsInput:
     screws: Screws = context.result("screws")
     implant = context.result("implant")
     rods: Rods = context.result("rods")
-    centres = {}
+    centres: dict[str, FloatArray] = {}
     for side in SIDES:
         name = f"HJC_{side[0].upper()}"
         if name not in landmarks.points:

@@ -12,13 +12,13 @@ from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.guides import Guides
 from sacroplan.case.steps.resection import Resection
-from sacroplan.case.steps.rods import Rods
 from sacroplan.case.steps.screws import Screws
 from sacroplan.errors import Doubt
 from sacroplan.geometry.surface import Surface
 from sacroplan.metrics import Metric, Metrics
 
 if TYPE_CHECKING:
+    from sacroplan.fixation.rods import Rods
     from sacroplan.manufacture.checks import PartCheck
     from sacroplan.manufacture.clash import Clashes
 
