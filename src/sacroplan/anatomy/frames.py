@@ -12,7 +12,7 @@ from sacroplan.geometry.frames import DEFAULT_FRAME, AxisFrame, FloatArray, unit
 def _across(direction: FloatArray, normal: FloatArray, what: str) -> FloatArray:
     """Unit part of ``direction`` at right angles to ``normal``; raises when nothing is left."""
     left = direction - (direction @ normal) * normal
-    if float(np.linalg.norm(left)) < 1e-3 * float(np.linalg.norm(direction)):
+    if float(np.linalg.norm(left)) <= 1e-3 * float(np.linalg.norm(direction)):
         raise AnatomyError(f"{what} are in line; a frame needs points that span a plane.")
     return unit(left)
 

@@ -98,10 +98,12 @@ def fit_sphere(
     origin = points.min(axis=0) - high
     shape = np.ceil((points.max(axis=0) + high - origin) / step).astype(int) + 1
     votes = np.zeros(int(np.prod(shape)))
+    # One large flat facet must not outvote a finely meshed ball.
+    ballots = np.minimum(areas, 4.0 * np.median(areas))
     for r in np.arange(low, high + 0.5, 1.0):
         index = np.rint((points + sign * r * normals - origin) / step).astype(np.int64)
         flat = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
-        votes += np.bincount(flat, weights=areas, minlength=len(votes))
+        votes += np.bincount(flat, weights=ballots, minlength=len(votes))
     grid = gaussian_filter(votes.reshape(shape), 1.5)
     best = np.unravel_index(int(np.argmax(grid)), grid.shape)
     centre = origin + step * np.array(best, dtype=np.float64)

@@ -281,7 +281,7 @@ def _search(
     found = np.argwhere(np.isfinite(out[:, :, 0]))
     rows = out[found[:, 0], found[:, 1]]
     rows = np.concatenate([rows, points[found[:, 0]], directions[found[:, 1]]], axis=1)
-    return rows[np.argsort(-rows[:, 0], kind="stable")]
+    return rows[np.argsort(-np.round(rows[:, 0], 6), kind="stable")]
 
 
 def _apart(rows: FloatArray, count: int, mm: float, deg: float) -> FloatArray:
@@ -359,7 +359,7 @@ def plan_pedicle_screw(
             found = _search(work, level, start[4:7] + grid, directions, cost, wall_x, floor)
             better.append(found[:6] if len(found) else start[None])
         merged = np.concatenate(better)
-        merged = merged[np.argsort(-merged[:, 0], kind="stable")]
+        merged = merged[np.argsort(-np.round(merged[:, 0], 6), kind="stable")]
         pool.append(_apart(merged, FINALISTS, 0.1, 0.2))
     progress(0.8, f"{name}: measured on the surface")
     return _decide(work, vertebra, level, side, pool[-1], wall_x, volume)
@@ -393,7 +393,7 @@ def _decide(
         (float(r[0] - r[1]) + depth, depth, probe, r)
         for r, depth, probe in zip(rows, depths, probes, strict=True)
     ]
-    measured.sort(key=lambda m: -m[0])
+    measured.sort(key=lambda m: -round(m[0], 6))
     _, axis_clearance, probe, best = measured[0]
     runner = next(
         (

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
+from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray, readonly, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.metrics import Metric, Metrics
@@ -69,6 +70,26 @@ class RodPlan:
     head_deg: tuple[float, ...]
     moved_mm: tuple[float, ...]
     doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The rod's name."""
+        return self.rod.name
+
+    @property
+    def side(self) -> str:
+        """The rod's side."""
+        return self.rod.side
+
+    @property
+    def polyline(self) -> FloatArray:
+        """(n, 3) the rod's centre line."""
+        return self.rod.polyline
+
+    @property
+    def diameter_mm(self) -> float:
+        """The rod's diameter."""
+        return self.rod.diameter_mm
 
     def metrics(self) -> Metrics:
         """Figures under ``fixation.rod.<side>``."""
@@ -150,7 +171,8 @@ def plan_rods(
 
     Parameters
     ----------
-    heads, posts : ``left`` and ``right`` to anchors in order from cranial to caudal, LPS mm.
+    heads, posts : ``left`` and ``right`` to anchors in order from cranial to caudal, LPS mm. A post
+        gives its place only (axis None).
     diameter_mm : ROD-1 without it. bones, implant : closed surfaces to be kept clear of.
 
     The curve bends no tighter than ROD-2 and reaches ROD-2's overhang beyond its ends. Where bone is in
@@ -181,6 +203,24 @@ PULLS = 14
 
 LIFT_MM = 4.0
 """A head may stand this much higher to let the rod clear bone; more is a longer screw shank."""
+
+
+def plan_rod(
+    side: str,
+    screws: Sequence[Screw],
+    posts: Sequence[Anchor] = (),
+    diameter_mm: float | None = None,
+    bones: Sequence[Surface] = (),
+    implant: Surface | None = None,
+    frame: str = DEFAULT_FRAME,
+) -> RodPlan:
+    """One rod of :func:`plan_rods` from ``screws`` (cranial first) and the implant's ``posts``.
+
+    A post's axis is the rod's own direction there, so it counts for the way only, not as a head.
+    """
+    heads = [(s.head, s.direction) for s in screws]
+    held = [(centre, None) for centre, _ in posts]
+    return plan_rods({side: heads}, {side: held}, diameter_mm, bones, implant, frame).plans[0]
 
 
 def _spline(points: FloatArray, overhang_mm: float) -> tuple[FloatArray, FloatArray]:
@@ -399,8 +439,10 @@ def _arc(line: FloatArray) -> FloatArray:
     return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
 
 
-def solid(rod: Rod) -> Surface:
+def solid(rod: Rod | RodPlan) -> Surface:
     """Closed round solid of the rod."""
     from sacroplan.geometry.primitives import tube
 
+    if isinstance(rod, RodPlan):
+        rod = rod.rod
     return tube(rod.polyline, 0.5 * rod.diameter_mm, frame=rod.frame)

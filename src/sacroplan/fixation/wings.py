@@ -206,6 +206,8 @@ def plan_wing_screws(
     # A millimetre of bone round the screw is worth one catalogue step; more than 3 mm adds nothing.
     score = length + 5.0 * np.minimum(least - need, 3.0)
     score -= evidence.value("SP-FIX-05", "penalty") * off[d]
+    # Equal candidates are told apart by their place in the grid, not by rounding in the last digit.
+    score = np.round(score, 3)
     order = np.argsort(-score, kind="stable")
     # One direction per entry and one entry per direction would be too few for pairs, all too many.
     pool = order[_thin(p[order], d[order], directions @ local_axes)][:PAIR_POOL]
