@@ -168,7 +168,8 @@ def _cut_out(
     others = _signed_distance((labels.data[box] > 0) & ~own[box], spacing)
     if spacing.max() <= GRID_RANGE_MM[1] and spacing.min() >= GRID_RANGE_MM[0]:
         return geometry, hu, mine, others
-    shape = tuple(int(n) for n in np.floor(geometry.extent_mm + 1e-6).astype(int) + 1)
+    count = np.floor(geometry.extent_mm + 1e-6).astype(int) + 1
+    shape = (int(count[0]), int(count[1]), int(count[2]))
     fine = replace(geometry, shape=shape, spacing_mm=np.ones(3))
 
     def resample(data: Float32, order: int) -> Float32:

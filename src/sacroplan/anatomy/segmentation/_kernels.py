@@ -22,7 +22,7 @@ DIRECTIONS = 24
 """Rays per voxel of the enclosure test, every 15 degrees: a pedicle spans two or more."""
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def enclosure(
     hu: F32,
     bone_hu: float,
@@ -69,7 +69,7 @@ def enclosure(
     return out
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def best_descending_path(
     score: F32, threshold: float, bend_cost: float, forward: int, backward: int
 ) -> I32:
@@ -127,7 +127,7 @@ def best_descending_path(
     return path[:n][::-1].copy()
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def surrounded(wall: U8, asked: U8, reach: int, misses_allowed: int) -> U8:
     """Voxels of ``asked`` from which almost all of 26 rays meet ``wall``.
 
@@ -177,7 +177,7 @@ def surrounded(wall: U8, asked: U8, reach: int, misses_allowed: int) -> U8:
     return out
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def sphere_votes(points: F32, inward: F32, radii: F32, shape: tuple[int, int, int]) -> F32:
     """Votes for sphere centres: each point votes at every radius along ``inward`` (voxels)."""
     out = np.zeros(shape, np.float32)
@@ -195,7 +195,7 @@ def sphere_votes(points: F32, inward: F32, radii: F32, shape: tuple[int, int, in
     return out
 
 
-@nb.njit(cache=True, error_model="numpy")  # type: ignore[misc]
+@nb.njit(cache=True, error_model="numpy")
 def largest_eigenvalue(xx: F32, yy: F32, zz: F32, xy: F32, xz: F32, yz: F32, out: F32) -> None:
     """Largest eigenvalue of symmetric 3x3 matrices given as six flat arrays (n,)."""
     for n in range(xx.size):
@@ -214,7 +214,7 @@ def largest_eigenvalue(xx: F32, yy: F32, zz: F32, xy: F32, xz: F32, yz: F32, out
         out[n] = q + 2.0 * p * math.cos(math.acos(half) / 3.0)
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def watershed(value: F32, mask: U8) -> tuple[I32, int]:
     """Catchment basins of ``value`` inside ``mask``: (basin numbers from 1, count).
 
@@ -254,7 +254,7 @@ def watershed(value: F32, mask: U8) -> tuple[I32, int]:
             continue
         q = p
         while basin[q] == 0:
-            q = target[q]
+            q = int(target[q])
         number = basin[q]
         q = p
         while basin[q] == 0:
@@ -263,7 +263,7 @@ def watershed(value: F32, mask: U8) -> tuple[I32, int]:
     return basin.reshape(value.shape), count
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def boundary_pairs(basin: I32, value: F32) -> tuple[I64, F32]:
     """Face-neighbour voxel pairs in different basins: (pair keys, boundary value)."""
     ni, nj, nk = basin.shape
@@ -296,7 +296,7 @@ def boundary_pairs(basin: I32, value: F32) -> tuple[I64, F32]:
     return keys, strength
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def _find(parent: I32, node: int) -> int:
     while parent[node] != node:
         parent[node] = parent[parent[node]]
@@ -304,7 +304,7 @@ def _find(parent: I32, node: int) -> int:
     return node
 
 
-@nb.njit(cache=True)  # type: ignore[misc]
+@nb.njit(cache=True)
 def merge_regions(
     node_count: int, ends: I32, strength: F64, area: F64, seed: I32, stop: float
 ) -> I32:
@@ -344,17 +344,17 @@ def merge_regions(
     heapq.heapify(heap)
     seen = np.full(node_count, -1, np.int32)
     while len(heap) > 0:
-        mean, e = heapq.heappop(heap)
-        if alive[e] == 0:
+        mean, edge = heapq.heappop(heap)
+        if alive[edge] == 0:
             continue
-        now = total[e] / size[e]
+        now = total[edge] / size[edge]
         if now != mean:
             continue
         if mean > stop:
             break
-        u = _find(parent, a[e])
-        v = _find(parent, b[e])
-        alive[e] = 0
+        u = _find(parent, a[edge])
+        v = _find(parent, b[edge])
+        alive[edge] = 0
         if u == v or (label[u] != 0 and label[v] != 0 and label[u] != label[v]):
             continue
         if length[u] < length[v] or (length[u] == length[v] and v < u):

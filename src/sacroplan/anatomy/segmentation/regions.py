@@ -43,7 +43,8 @@ def sheetness(hu: Float32, spacing_mm: float, sigma_mm: float) -> Float32:
         derivative(o) for o in ((2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1))
     ]
     out = np.empty(hu.size, np.float32)
-    _kernels.largest_eigenvalue(*terms, out)
+    xx, yy, zz, xy, xz, yz = terms
+    _kernels.largest_eigenvalue(xx, yy, zz, xy, xz, yz, out)
     out *= np.float32(scale)
     return out.reshape(hu.shape)
 
@@ -53,7 +54,7 @@ def region_graph(value: Float32, mask: Mask) -> RegionGraph:
     basin, count = _kernels.watershed(value, mask.view(np.uint8))
     keys, strength = _kernels.boundary_pairs(basin, value)
     unique, inverse, area = np.unique(keys, return_inverse=True, return_counts=True)
-    total = np.bincount(inverse, weights=strength, minlength=len(unique))
+    total = np.bincount(inverse, weights=strength, minlength=len(unique)).astype(np.float64)
     ends = np.stack([unique >> 32, unique & 0xFFFFFFFF], axis=1).astype(np.int32)
     return RegionGraph(basin, count, ends, total, area.astype(np.float64))
 
