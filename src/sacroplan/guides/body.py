@@ -32,6 +32,9 @@ EDGE_RADIUS_MM = 1.5
 PATCH_COLUMNS = 3
 """Every third column (1.05 mm) carries the shell."""
 
+OUTLINE_MM = 1.5
+"""Smoothing of the guide's outline."""
+
 RIM_SMOOTHING_MM = 1.0
 """The patch ends in steps where the bone turns too steep; smoothing rounds the rim they leave."""
 
@@ -135,7 +138,7 @@ def footprint(
     blend_mm: float,
 ) -> FloatArray:
     """(i, j) signed distance of each seat column to the outline of the guide, negative inside."""
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     points = seat.points()
     unknown = ~np.isfinite(points[..., 2])
@@ -143,7 +146,7 @@ def footprint(
     points[..., 2] = points[..., 2][tuple(index)]
     local = line.to_local(seat.frame.to_world(points.reshape(-1, 3)))
     # Widths are measured along the bone, which an oblique cut leaves at a flat angle.
-    tilt = seat.normals(4.0).reshape(-1, 3) @ (seat.frame.axes.T @ line.across)
+    tilt = seat.normals(8.0).reshape(-1, 3) @ (seat.frame.axes.T @ line.across)
     a, x = local[:, 0], local[:, 2] / np.sqrt(np.clip(1.0 - tilt**2, 0.25, 1.0))
     corner = 5.0
     dx = np.maximum(x - waist_mm, -specimen_mm - x) + corner
@@ -161,7 +164,8 @@ def footprint(
         root = line.to_world(np.array([[at, float(line.edge(np.array(at))), 0.0]]))[0]
         ends = seat.frame.to_local(np.stack([root, wire.entry]))[:, :2]
         out = smooth_union(out, _segment(flat, ends[0], ends[1]) - lobe_mm, blend_mm)
-    return np.asarray(out.reshape(unknown.shape))
+    # A rough bone must not fray the outline.
+    return np.asarray(gaussian_filter(out.reshape(unknown.shape), OUTLINE_MM / SEAT_GRID_MM))
 
 
 def _segment(points: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sacroplan.geometry.booleans import overlap_mm3
+from sacroplan.geometry.booleans import to_manifold
 from sacroplan.geometry.fields import distance_field
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
@@ -215,7 +215,5 @@ def removal_overlap_mm3(
     guide: Surface, hip: Surface, removal: FloatArray, steps_mm: tuple[float, ...]
 ) -> float:
     """Largest common volume of guide and bone while the guide is lifted by ``steps_mm``."""
-    return max(
-        overlap_mm3(Surface(guide.vertices + step * removal, guide.faces, guide.frame), hip)
-        for step in steps_mm
-    )
+    body, bone = to_manifold(guide, "the guide"), to_manifold(hip, "the hip bone")
+    return max(float((body.translate(tuple(step * removal)) ^ bone).volume()) for step in steps_mm)

@@ -397,8 +397,9 @@ def _box(
     local = line.to_local(hip.vertices)
     a, s, x = local.T
     near = (a > shape.low_mm - 4.0) & (a < shape.high_mm + 4.0)
-    near &= (x > -p.specimen_mm - 4.0) & (x < p.remnant_mm + 4.0)
-    near &= np.abs(s - line.edge(a)) < 1.5 * p.remnant_mm
+    # How far from the cut's edge the footprint reaches on either side, measured along the bone.
+    reach = np.where(x > 0, p.remnant_mm, p.specimen_mm + p.foot_mm + _lobe(p)) + 3.0
+    near &= np.hypot(x, s - line.edge(a)) < reach
     near &= hip.vertex_normals @ line.saw > 0.0
     ends = np.array(
         [
@@ -482,6 +483,7 @@ def _solid(
     from sacroplan.geometry.primitives import cylinder
     from sacroplan.guides.body import (
         BODY_GRID_MM,
+        SHELL_GRID_MM,
         bearing,
         block,
         footprint,
@@ -489,6 +491,7 @@ def _solid(
         sleeve_field,
         smooth_intersection,
         tower_field,
+        zoom_to,
     )
 
     frame_name = inp.hip.frame
@@ -506,19 +509,27 @@ def _solid(
     carries = bearing(rest, outline, p.thickness_mm + 4.0)
     geometry = frame.grid(body_low, body_high, BODY_GRID_MM, frame_name)
     shell = shell_field(rest, carries, outline, p.thickness_mm, geometry)
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in geometry.shape], indexing="ij"), -1)
-    points = geometry.to_world(index.reshape(-1, 3))
+    whole = tuple(slice(0, n) for n in geometry.shape)
+    points = _grid_points(geometry, whole)
     values = smooth_union(shell, tower_field(shape, points).reshape(geometry.shape), p.fillet_mm)
     radius = 0.5 * (p.wire_mm + p.wire_clearance_mm) + p.sleeve_wall_mm
     for wire in wires:
-        sleeve = sleeve_field(wire, radius, points).reshape(geometry.shape)
-        values = smooth_union(values, sleeve, p.fillet_mm)
+        # A sleeve changes the field no further away than its fillet.
+        ends = np.stack([wire.start, wire.entry + 2.0 * wire.direction])
+        part = _around(geometry, ends, radius + p.fillet_mm + 1.0)
+        sleeve = sleeve_field(wire, radius, _grid_points(geometry, part))
+        values[part] = smooth_union(values[part], sleeve.reshape(values[part].shape), p.fillet_mm)
     for obstacle in inp.avoid:
-        reach = geometry.to_index(obstacle.vertices)
-        margin = p.avoid_mm / BODY_GRID_MM + 1.0
-        if np.any(np.all((reach > -margin) & (reach < np.array(geometry.shape) + margin), axis=1)):
-            away = distance_field(obstacle, geometry, exact_mm=p.avoid_mm + 1.0).values
-            values = smooth_intersection(values, p.avoid_mm - away.astype(np.float64), 1.0)
+        part = _around(geometry, obstacle.vertices, p.avoid_mm + 1.0)
+        if any(s.stop - s.start < 2 for s in part):
+            continue
+        size_mm = [(n - 1) * BODY_GRID_MM for n in geometry.shape]
+        coarse = frame.grid(body_low, body_low + size_mm, SHELL_GRID_MM, frame_name)
+        away = distance_field(obstacle, coarse, exact_mm=p.avoid_mm + 1.0).values
+        if float(away.min()) > p.avoid_mm + 1.0:
+            continue
+        fine = zoom_to(away.astype(np.float64), geometry.shape, BODY_GRID_MM / SHELL_GRID_MM)
+        values = smooth_intersection(values, p.avoid_mm - fine.astype(np.float64), 1.0)
     body = to_manifold(contour(geometry, values), "the guide's body").simplify(0.01)
 
     specimen, remnant = _walls(p)
@@ -558,6 +569,21 @@ def _solid(
             "structures to be avoided."
         )
     return from_manifold(pieces[0], frame_name), marks, doubts
+
+
+def _around(geometry: Any, points: FloatArray, margin_mm: float) -> tuple[slice, ...]:
+    """Part of a grid within ``margin_mm`` of the box round ``points`` (n, 3); may be empty."""
+    index = geometry.to_index(points)
+    margin = margin_mm / geometry.spacing_mm
+    low = np.clip(np.floor(index.min(axis=0) - margin), 0, geometry.shape).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0) + margin) + 1, 0, geometry.shape).astype(int)
+    return tuple(slice(int(a), int(max(a, b))) for a, b in zip(low, high, strict=True))
+
+
+def _grid_points(geometry: Any, part: tuple[slice, ...]) -> FloatArray:
+    """(n, 3) LPS points of a part of a grid."""
+    index = np.meshgrid(*[np.arange(s.start, s.stop) for s in part], indexing="ij")
+    return np.asarray(geometry.to_world(np.stack(index, axis=-1).reshape(-1, 3)))
 
 
 def _marks(
@@ -649,13 +675,12 @@ def _measured(
     approach: float,
     doubts: list[Doubt],
 ) -> Guide:
-    from sacroplan.geometry.booleans import overlap_mm3
     from sacroplan.guides.fit import contact, removal_overlap_mm3, stability
 
     name = f"guide_iliac_{inp.side}"
     surface.require_closed(name)
     removal = frame.axes[:, 2]
-    overlap = overlap_mm3(surface, inp.hip)
+    overlap = removal_overlap_mm3(surface, inp.hip, removal, (0.0,))
     lifted = removal_overlap_mm3(surface, inp.hip, removal, LIFTS_MM)
     if overlap > OVERLAP_MM3:
         raise PlanError(
