@@ -201,7 +201,7 @@ def piis(hip: HipShape, notch: FloatArray | None, upper: FloatArray | None) -> F
     if notch is None or upper is None:
         return None
     p = hip.points
-    mask = (p[:, 0] < notch[0] - 5.0) & (p[:, 1] > notch[1] - 20.0) & (p[:, 1] < upper[1] + 5.0)
+    mask = (p[:, 0] < notch[0] - 5.0) & (p[:, 1] > notch[1] - 20.0) & (p[:, 1] < upper[1] - 8.0)
     return _pick(hip, mask, [-0.8, -0.6, 0.0])
 
 
