@@ -22,8 +22,8 @@ Process = Literal["LPBF", "EBM", "SLS"]
 WALL_SAMPLES = 20_000
 """Rays into the part; one per 1-2 mm2 of an implant."""
 
-WALL_FACING = -0.5
-"""A wall is what has its other side within 60 degrees of parallel; a corner's flank is none."""
+WALL_FACING = -0.7
+"""A wall is what has its other side within 45 degrees of parallel; the flank of an edge is none."""
 
 PLATE_MM = 0.1
 """Faces within this of the lowest point stand on the plate."""
