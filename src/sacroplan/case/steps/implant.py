@@ -36,7 +36,8 @@ def run(context: Context) -> StageOutput:
         plan.specimen_surface,
         (bones.surfaces["L4"],),
         (),
-        {side: screws.pedicle(f"L5_{side}").screw.head for side in SIDES},
+        # The rod reaches the implant from the lowest screw of its side.
+        {side: screws.on_side(side)[-1].screw.head for side in SIDES},
     )
     implant = design(inp, parameters(context.config, ImplantParameters()), context.progress)
     return StageOutput(implant, implant.metrics(), implant.doubts)

@@ -24,7 +24,7 @@ def run(context: Context) -> StageOutput:
     heads: dict[str, list[Anchor]] = {}
     posts: dict[str, list[Anchor]] = {}
     for side in SIDES:
-        used = [screws.pedicle(f"{level}_{side}").screw for level in LEVELS]
+        used = [plan.screw for plan in screws.on_side(side)]
         heads[side] = [(s.head, s.direction) for s in used]
         # A post is open towards its tulip's mouth; its axis runs the other way, as a screw's does.
         posts[side] = [(p.centre, -p.opening) for p in implant.posts if p.side == side]

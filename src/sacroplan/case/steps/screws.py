@@ -10,7 +10,7 @@ from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
-from sacroplan.errors import PlanError
+from sacroplan.errors import Doubt, PlanError
 from sacroplan.metrics import Metrics
 from sacroplan.progress import part
 from sacroplan.resection.plan import SIDES
@@ -27,12 +27,9 @@ class Screws:
 
     plans: tuple[ScrewPlan, ...]
 
-    def pedicle(self, name: str) -> ScrewPlan:
-        """The plan called ``name``, e.g. ``L5_left``."""
-        for plan in self.plans:
-            if f"{plan.screw.level}_{plan.screw.side}" == name:
-                return plan
-        raise PlanError(f"There is no pedicle screw {name!r}.")
+    def on_side(self, side: str) -> list[ScrewPlan]:
+        """The screws of one side, cranial first."""
+        return [p for p in self.plans if p.screw.side == side]
 
 
 def run(context: Context) -> StageOutput:
@@ -42,24 +39,39 @@ def run(context: Context) -> StageOutput:
     bones: BoneModel = context.result("bones")
     intake: Intake = context.result("intake")
     landmarks = context.result("landmarks")
-    plans = []
+    plans: list[ScrewPlan] = []
+    doubts: list[Doubt] = []
     wanted = [(level, side) for level in LEVELS for side in SIDES]
     for n, (level, side) in enumerate(wanted):
-        plans.append(
-            plan_pedicle_screw(
+        told = part(context.progress, n / len(wanted), (n + 1) / len(wanted))
+        try:
+            plan = plan_pedicle_screw(
                 bones.surfaces[level],
                 level,
                 side,
                 landmarks.frames[f"{level}SEP"],
                 landmarks.frames[f"{level}IEP"],
                 intake.volume,
-                progress=part(context.progress, n / len(wanted), (n + 1) / len(wanted)),
+                progress=told,
             )
-        )
+        except PlanError as error:
+            # One pedicle may be too thin or cut off; the construct then stands on the others.
+            doubts.append(
+                Doubt("fixation", f"fixation.no_screw.{level}_{side}", str(error), ("PED-R1",))
+            )
+            continue
+        plans.append(plan)
+        doubts += plan.doubts
+    for side in SIDES:
+        if not any(p.screw.side == side for p in plans):
+            raise PlanError(
+                f"No pedicle screw fits on the {side}: "
+                + " ".join(d.message for d in doubts if d.code.endswith(side))
+            )
     metrics: Metrics = {}
     for plan in plans:
         metrics |= plan.metrics()
-    return StageOutput(Screws(tuple(plans)), metrics, tuple(d for p in plans for d in p.doubts))
+    return StageOutput(Screws(tuple(plans)), metrics, tuple(doubts))
 
 
 def _parameters(_config: CaseConfig) -> Any:
