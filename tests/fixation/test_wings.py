@@ -55,6 +55,7 @@ def test_two_screws_run_down_the_plate_and_keep_apart() -> None:
     )
     assert gap - first.diameter_mm >= evidence.value("IL-03", "bone_between") - 1e-9
     assert first.entry[2] > second.entry[2]
+    assert np.linalg.norm(first.entry - second.entry) >= 15.0 - 1e-9
 
 
 def test_thin_bone_is_refused() -> None:

@@ -204,8 +204,9 @@ def segment_gap(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def best_pair(starts, ends, scores, apart):  # type: ignore[no-untyped-def]
-    """Indices of the two screws with the best summed score that stay ``apart`` from each other."""
+def best_pair(starts, ends, scores, apart, heads_apart):  # type: ignore[no-untyped-def]
+    """Indices of the two screws with the best summed score that stay ``apart`` from each other
+    and ``heads_apart`` at their entries."""
     first, second, best = -1, -1, -np.inf
     n = starts.shape[0]
     for i in range(n):
@@ -214,6 +215,9 @@ def best_pair(starts, ends, scores, apart):  # type: ignore[no-untyped-def]
         for j in range(i + 1, n):
             if scores[i] + scores[j] <= best:
                 break
+            between = starts[i] - starts[j]
+            if (between * between).sum() < heads_apart * heads_apart:
+                continue
             if segment_gap(starts[i], ends[i], starts[j], ends[j]) >= apart:
                 first, second, best = i, j, scores[i] + scores[j]
                 break

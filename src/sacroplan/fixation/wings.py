@@ -230,11 +230,9 @@ def plan_wing_screws(
     chosen = [0]
     if count == 2:
         first, second = best_pair(
-            np.ascontiguousarray(local(starts)),
-            np.ascontiguousarray(local(ends)),
-            score[pool],
-            apart,
-        )
+            np.ascontiguousarray(local(starts)), np.ascontiguousarray(local(ends)), score[pool], apart,
+            evidence.value("SP-FIX-05", "heads_apart"),
+        )  # fmt: skip
         if first >= 0:
             chosen = [int(first), int(second)]
         else:
