@@ -238,15 +238,16 @@ def sections(r: Results) -> tuple[Section, ...]:
         return Section(title, anchor, figures=figures, doubts=tuple(doubts), **more)
 
     bones = ("bones that stay", "specimen")
+    whole = bones if r.resection.tumour is None else (*bones, "tumour")
     metal = ("implant", "porous layers", "screws", "rods")
     return (
         chapter("The CT", "ct", "intake"),
         chapter(
             "Bones, landmarks and frames", "bones", "bones", "landmarks",
             views=(
-                View("bones-front", "Bones from the front", "front", (*bones, "tumour"),
+                View("bones-front", "Bones from the front", "front", whole,
                      (("specimen", 1.0),)),
-                View("bones-back", "Bones from behind", "back", (*bones, "tumour"),
+                View("bones-back", "Bones from behind", "back", whole,
                      (("specimen", 1.0),)),
             ),
         ),
@@ -259,9 +260,9 @@ def sections(r: Results) -> tuple[Section, ...]:
             ),
             views=(
                 View("resection-back", "Specimen and osteotomies from behind", "back",
-                     (*bones, "tumour", "osteotomy planes"), (("specimen", 0.75),)),
+                     (*whole, "osteotomy planes"), (("specimen", 0.75),)),
                 View("resection-top", "From the head", "top",
-                     (*bones, "tumour", "osteotomy planes"), (("specimen", 0.75),)),
+                     (*whole, "osteotomy planes"), (("specimen", 0.75),)),
             ),
             tables=(margin_table(r),),
             slices=cut_slices(r),

@@ -53,6 +53,7 @@ def run(context: Context) -> StageOutput:
             psis,
             context.config.case.id,
             (bones.surfaces["sacrum"], bones.surfaces["L5"]),
+            notch=landmarks.points.get(f"GSN_{side[0].upper()}"),
         )
         guides.append(design(inp, parameters, part(context.progress, 0.5 * n, 0.5 * n + 0.5)))
     metrics: Metrics = {}

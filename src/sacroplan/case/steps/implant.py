@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
+from sacroplan.case.steps.intake import Intake
 from sacroplan.case.steps.resection import Resection
 from sacroplan.case.steps.screws import Screws
 from sacroplan.resection.plan import SIDES
@@ -16,8 +19,12 @@ from sacroplan.resection.plan import SIDES
 
 def run(context: Context) -> StageOutput:
     """Design the implant on the cut faces and under L5."""
+    from sacroplan.fixation.screws import at
+    from sacroplan.fixation.wings import assess_wing_screw
     from sacroplan.implant.model import ImplantInput, ImplantParameters, WingSeat
     from sacroplan.implant.two_wing import design
+
+    intake: Intake = context.result("intake")
 
     bones: BoneModel = context.result("bones")
     landmarks = context.result("landmarks")
@@ -40,7 +47,30 @@ def run(context: Context) -> StageOutput:
         {side: screws.on_side(side)[-1].screw.head for side in SIDES},
     )
     implant = design(inp, parameters(context.config, ImplantParameters()), context.progress)
-    return StageOutput(implant, implant.metrics(), implant.doubts)
+    metrics, doubts = implant.metrics(), list(implant.doubts)
+    for screw in implant.wing_screws:
+        # The implant room places its screws by a coarse search; the fixation room measures them.
+        checked = assess_wing_screw(
+            at(
+                screw.name,
+                "ilium",
+                screw.side,
+                "wing",
+                screw.bone_entry,
+                screw.direction,
+                screw.diameter_mm,
+                float(np.linalg.norm(screw.tip - screw.bone_entry)),
+                implant.core.frame,
+            ),
+            plan.remnants[f"hip_{screw.side}"],
+            landmarks.frames["pelvis"],
+            landmarks.points,
+            landmarks.hip_radius_mm.get(screw.side),
+            intake.volume,
+        )
+        metrics |= checked.metrics()
+        doubts += checked.doubts
+    return StageOutput(implant, metrics, tuple(doubts))
 
 
 def parameters(config: CaseConfig, defaults: Any) -> Any:
@@ -67,6 +97,6 @@ def _inputs(_context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "implant", "Two-wing implant", ("bones", "landmarks", "resection", "screws"), ("implant",),
+    "implant", "Two-wing implant", ("intake", "bones", "landmarks", "resection", "screws"), ("implant", "fixation"),
     _parameters, _inputs, run, 25.0,
 )  # fmt: skip

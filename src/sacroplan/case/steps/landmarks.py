@@ -24,7 +24,11 @@ def run(context: Context) -> StageOutput:
     bones: BoneModel = context.result("bones")
     own = {k: np.asarray(v) for k, v in sorted(context.config.landmarks.items())}
     landmarks = find(
-        bones.surfaces, bones.labels.geometry.direction, overrides=own, progress=context.progress
+        bones.surfaces,
+        bones.labels.geometry.direction,
+        overrides=own,
+        geometry=bones.labels.geometry,
+        progress=context.progress,
     )
     # A CT may end inside L4: the plan then goes on with a stand-in and says so.
     for level in ("L4", "L5"):
