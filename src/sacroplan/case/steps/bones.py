@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.intake import Intake
@@ -53,6 +55,7 @@ def run(context: Context) -> StageOutput:
             f"The {source} has no {', '.join(missing)}; planning a sacrectomy needs "
             f"{', '.join(REQUIRED)}. Give a label map that holds them with [input] labels."
         )
+    doubts = (*doubts, *cut_off(labels))
     names = [n for n in (*REQUIRED, *OPTIONAL) if labels.has(n)]
     surfaces = {}
     for n, name in enumerate(names):
@@ -71,6 +74,26 @@ def run(context: Context) -> StageOutput:
         doubts,
         {"bones.seg.nrrd": lambda path: write_segnrrd(labels, path)},
     )
+
+
+def cut_off(labels: LabelMap) -> tuple[Doubt, ...]:
+    """One doubt per border of the image that a bone of the plan runs into."""
+    out = []
+    for axis, ends in enumerate((("right", "left"), ("anterior", "posterior"), ("lower", "upper"))):
+        for end, border in zip((0, -1), ends, strict=True):
+            met = set(np.unique(np.take(labels.data, end, axis=axis)).tolist()) - {0}
+            bones = [labels.names[i].replace("_", " ") for i in sorted(met) if i in labels.names]
+            if bones:
+                out.append(
+                    Doubt(
+                        "anatomy",
+                        f"anatomy.cut_off.{border}",
+                        f"{', '.join(bones)}: truncated by the {border} border of the image. What lies "
+                        "beyond is unknown; loads and landmarks near there are less certain.",
+                        ("CT-05",),
+                    )
+                )
+    return tuple(out)
 
 
 def _parameters(config: CaseConfig) -> Any:

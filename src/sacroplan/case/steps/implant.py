@@ -97,6 +97,7 @@ def _inputs(_context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "implant", "Two-wing implant", ("intake", "bones", "landmarks", "resection", "screws"), ("implant", "fixation"),
+    "implant", "Two-wing implant", ("intake", "bones", "landmarks", "resection", "screws"),
+    ("implant", "fixation"),
     _parameters, _inputs, run, 25.0,
 )  # fmt: skip
