@@ -148,7 +148,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
         )  # fmt: skip
     for screw in implant.wing_screws:
         add(
-            f"screw_{screw.name}", f"Wing screw {title_of(screw.name)}", "screws",
+            f"screw_{screw.name}", title_of(screw.name).capitalize(), "screws",
             wing_screw_solid(screw, implant.core.frame), SCREW, finish="metal",
         )  # fmt: skip
     for rod in r.rods.rods:
@@ -198,7 +198,7 @@ def screw_slices(r: Results) -> tuple[SliceRequest, ...]:
          screw_solid(p.screw))
         for p in r.screws.plans
     ] + [
-        (s.name, f"Wing screw {title_of(s.name)}", s.head, s.tip,
+        (s.name, title_of(s.name).capitalize(), s.head, s.tip,
          wing_screw_solid(s, r.implant.core.frame))
         for s in r.implant.wing_screws
     ]  # fmt: skip

@@ -35,6 +35,12 @@ def run(context: Context) -> StageOutput:
         WingSeat(side, plan.cut(f"iliac_{side}").remnant_face, plan.remnants[f"hip_{side}"])
         for side in SIDES
     )
+    # With a corridor missing on one side the implant room proposes both, so that they match.
+    planned = tuple(
+        (w.screw.name, w.screw.entry, w.screw.tip, w.screw.diameter_mm) for w in screws.wings
+    )
+    if {w.screw.side for w in screws.wings} != set(SIDES):
+        planned = ()
     inp = ImplantInput(
         landmarks.frames["pelvis"],
         bones.surfaces["L5"],
@@ -42,14 +48,14 @@ def run(context: Context) -> StageOutput:
         (left, right),
         plan.specimen_surface,
         (bones.surfaces["L4"],),
-        (),
+        planned,
         # The rod reaches the implant from the lowest screw of its side.
         {side: screws.on_side(side)[-1].screw.head for side in SIDES},
     )
     implant = design(inp, parameters(context.config, ImplantParameters()), context.progress)
     metrics, doubts = implant.metrics(), list(implant.doubts)
     for screw in implant.wing_screws:
-        # The implant room places its screws by a coarse search; the fixation room measures them.
+        # Whoever placed a screw, the fixation room measures it where it now is.
         checked = assess_wing_screw(
             at(
                 screw.name,

@@ -1,4 +1,4 @@
-"""L4 and L5 pedicle screws by corridor search."""
+"""L4 and L5 pedicle screws, and iliac screws through the wings' faces, by corridor search."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
+from sacroplan.case.steps.resection import Resection
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.metrics import Metrics
 from sacroplan.progress import part
@@ -23,9 +24,13 @@ LEVELS = ("L4", "L5")
 
 @dataclass(frozen=True, eq=False)
 class Screws:
-    """Pedicle screws, cranial first, left before right."""
+    """Pedicle screws, cranial first, left before right; iliac screws for the implant's wings.
+
+    ``wings`` lacks a side where no safe corridor was found: the implant then proposes its own.
+    """
 
     plans: tuple[ScrewPlan, ...]
+    wings: tuple[ScrewPlan, ...]
 
     def on_side(self, side: str) -> list[ScrewPlan]:
         """The screws of one side, cranial first."""
@@ -35,15 +40,17 @@ class Screws:
 def run(context: Context) -> StageOutput:
     """Plan both screws of both levels."""
     from sacroplan.fixation.corridor import plan_pedicle_screw
+    from sacroplan.fixation.wings import plan_wing_screws
 
     bones: BoneModel = context.result("bones")
     intake: Intake = context.result("intake")
     landmarks = context.result("landmarks")
+    resection: Resection = context.result("resection")
     plans: list[ScrewPlan] = []
     doubts: list[Doubt] = []
     wanted = [(level, side) for level in LEVELS for side in SIDES]
     for n, (level, side) in enumerate(wanted):
-        told = part(context.progress, n / len(wanted), (n + 1) / len(wanted))
+        told = part(context.progress, 0.15 * n, 0.15 * (n + 1))
         try:
             plan = plan_pedicle_screw(
                 bones.surfaces[level],
@@ -68,10 +75,27 @@ def run(context: Context) -> StageOutput:
                 f"No pedicle screw fits on the {side}: "
                 + " ".join(d.message for d in doubts if d.code.endswith(side))
             )
+    wings: list[ScrewPlan] = []
+    for n, side in enumerate(SIDES):
+        try:
+            wings += plan_wing_screws(
+                resection.plan.remnants[f"hip_{side}"],
+                resection.plan.cut(f"iliac_{side}").remnant_face,
+                side,
+                landmarks.frames["pelvis"],
+                landmarks.points,
+                landmarks.hip_radius_mm.get(side),
+                intake.volume,
+                progress=part(context.progress, 0.6 + 0.2 * n, 0.8 + 0.2 * n),
+            )
+        except PlanError as error:
+            doubts.append(
+                Doubt("fixation", f"fixation.no_wing_corridor.{side}", str(error), ("IL-05",))
+            )
     metrics: Metrics = {}
     for plan in plans:
         metrics |= plan.metrics()
-    return StageOutput(Screws(tuple(plans)), metrics, tuple(doubts))
+    return StageOutput(Screws(tuple(plans), tuple(wings)), metrics, tuple(doubts))
 
 
 def _parameters(_config: CaseConfig) -> Any:
@@ -83,6 +107,6 @@ def _inputs(_context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "screws", "Pedicle screws", ("intake", "bones", "landmarks"), ("fixation",), _parameters,
-    _inputs, run, 10.0,
+    "screws", "Pedicle and wing screws", ("intake", "bones", "landmarks", "resection"),
+    ("fixation",), _parameters, _inputs, run, 15.0,
 )  # fmt: skip
