@@ -12,8 +12,8 @@ from sacroplan.geometry import booleans
 from sacroplan.geometry.frames import AxisFrame, Rigid
 from sacroplan.geometry.primitives import box, cylinder, sphere
 from sacroplan.geometry.surface import Surface, concatenate
+from sacroplan.geometry.tree import face_tree
 from sacroplan.manufacture.checks import check_part, limits, overhang_percent
-from sacroplan.manufacture.tree import face_tree
 
 HERE = AxisFrame("test", np.zeros(3), np.eye(3))
 
@@ -76,8 +76,73 @@ def test_thin_wall_is_found_where_it_is() -> None:
     assert check.thinnest is not None
     assert check.thinnest[0] > 9.7
     assert "print.wall" in [d.code for d in check.doubts]
-    # Both faces of the wall, 10 x 6 each, of the whole surface.
-    assert check.thin_percent == pytest.approx(100.0 * 120.0 / part.area_mm2, rel=0.05)
+    # Both faces of the wall, 10 x 6 each, but for 0.8 mm along the thick material it ends in.
+    assert check.thin_percent == pytest.approx(100.0 * 20.0 * 4.4 / part.area_mm2, rel=0.05)
+
+
+def test_a_thin_plate_is_all_wall() -> None:
+    check = check_part(turned(block(20.0, 15.0, 0.3)), "plate", "LPBF")
+    assert check.wall_min_mm == pytest.approx(0.3, abs=1e-6)
+    assert check.metrics()["print.plate.wall.min"].within is False
+    assert check.metrics()["print.plate.wall.thin"].within is False
+    # All but the rim, whose rays run along the plate.
+    rim = 2 * (20.0 + 15.0) * 0.3
+    assert check.thin_percent == pytest.approx(100.0 * 600.0 / (600.0 + rim), rel=0.02)
+    # A pin is a wall too; its facets are chords of the circle.
+    pin = check_part(cylinder([0.0, 0.0, 0.0], [0.0, 9.0, 9.0], 0.15), "pin", "LPBF")
+    assert pin.wall_min_mm == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_thin_plate_near_thick_material_is_still_thin() -> None:
+    # 0.3 mm plates 0.1 mm apart from a block, or standing on it.
+    thick = block(20.0, 20.0, 8.0)
+    leaf = box(HERE, np.array([0.0, 0.0, 8.1]), np.array([20.0, 20.0, 8.4]))
+    foot = box(HERE, np.array([-2.0, 0.0, -3.0]), np.array([0.1, 20.0, 12.0]))
+    part = booleans.union(thick, leaf, foot)
+    check = check_part(part, "leaf", "LPBF")
+    assert check.bodies == 1
+    assert check.wall_min_mm == pytest.approx(0.3, abs=1e-6)
+    assert check.thinnest is not None
+    assert check.thinnest[2] > 8.0
+    fin = booleans.union(thick, box(HERE, np.array([5.0, 5.0, 7.0]), np.array([5.3, 15.0, 12.0])))
+    check = check_part(fin, "fin", "LPBF")
+    assert check.wall_min_mm == pytest.approx(0.3, abs=1e-6)
+    assert check.thinnest[2] > 8.0
+
+
+@pytest.mark.parametrize(("angle", "thin"), [(90.0, False), (60.0, False), (35.0, False),
+                                             (20.0, True), (8.0, True)])  # fmt: skip
+def test_an_edge_is_no_wall_but_a_lip_is(angle: float, thin: bool) -> None:
+    # A prism with one edge of the given angle along y, cut from a block.
+    t = np.deg2rad(angle)
+    size = 12.0
+    top = np.tan(min(t, np.deg2rad(89.999))) * size
+    v = np.array(
+        [[0, 0, 0], [size, 0, 0], [size, 0, top], [0, 30, 0], [size, 30, 0], [size, 30, top]]
+    )
+    if angle == 90.0:
+        wedge = block(12.0, 30.0, 12.0)
+    else:
+        f = [[0, 1, 2], [3, 5, 4], [0, 3, 4], [0, 4, 1], [1, 4, 5], [1, 5, 2], [0, 2, 5], [0, 5, 3]]
+        wedge = Surface(v.astype(float), np.array(f, dtype=np.int32))
+    assert wedge.is_closed
+    assert wedge.volume_mm3 > 0
+    check = check_part(turned(wedge), "wedge", "LPBF")
+    assert check.wall_min_mm is not None
+    assert check.chord_min_mm is not None
+    if thin:
+        # At the tip the thickest chord within reach is that at the reach.
+        assert check.wall_min_mm == pytest.approx(0.8 * np.tan(t), rel=0.1)
+        assert check.metrics()["print.wedge.wall.min"].within is False
+        share = 2 * 30.0 * (0.4 / np.tan(t) - 0.8) / wedge.area_mm2
+        assert check.thin_percent == pytest.approx(100.0 * share, rel=0.25)
+    else:
+        assert check.wall_min_mm > 0.4
+        assert check.thin_percent == 0.0
+        # The ray alone would have called the acute edge thin.
+        assert (check.chord_min_mm < 0.3) == (angle < 90.0)
+    assert "print.wedge.wall.chord_min" in check.metrics()
+    assert check.metrics()["print.wedge.wall.chord_min"].within is not False
 
 
 def test_wall_of_a_hollow_ball() -> None:

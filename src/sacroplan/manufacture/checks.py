@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +12,14 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, GeometryError
 from sacroplan.geometry.frames import FloatArray, unit
 from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.walls import measure_walls
 from sacroplan.metrics import Metric, Metrics
-
-if TYPE_CHECKING:
-    from sacroplan.manufacture.tree import FaceTree
 
 Process = Literal["LPBF", "EBM", "SLS"]
 
-WALL_SAMPLES = 20_000
-"""Rays into the part; one per 1-2 mm2 of an implant."""
-
-WALL_FACING = -0.7
-"""A wall is what has its other side within 45 degrees of parallel; the flank of an edge is none."""
+EDGE_REACH = 2.0
+"""An edge that has a full wall within two walls of its tip prints blunt and is no thin wall; a lip
+sharper than 27 degrees is one."""
 
 PLATE_MM = 0.1
 """Faces within this of the lowest point stand on the plate."""
@@ -82,7 +78,9 @@ class PartCheck:
     crossings : pairs of faces that cross. crossing_faces : up to 100 of them (k, 2).
     degenerate : faces without area. volume_mm3, area_mm2. voids : enclosed cavities, and their volume.
     size_mm : (3,) extents of a small box round the part, ascending.
-    wall_min_mm, wall_p05_mm : thinnest wall, and 5 % of the walled surface is thinner than this.
+    wall_min_mm : thinnest wall, edges left out (:data:`EDGE_REACH`). chord_min_mm, chord_p05_mm : the
+        shortest way straight through from any face, which tends to 0 at every sharp edge, and the one
+        that 5 % of the surface fall short of.
     thin_percent : share of the surface whose wall is below the process's limit.
     thinnest : (3,) LPS point of the thinnest wall.
     overhang_percent : share of the surface that needs support. build_direction : (3,) LPS, up.
@@ -102,7 +100,8 @@ class PartCheck:
     void_mm3: float | None
     size_mm: FloatArray
     wall_min_mm: float | None
-    wall_p05_mm: float | None
+    chord_min_mm: float | None
+    chord_p05_mm: float | None
     thin_percent: float | None
     thinnest: FloatArray | None
     overhang_percent: float
@@ -140,8 +139,11 @@ class PartCheck:
             "area": Metric(self.area_mm2 / 100.0, "cm2", "surface"),
             "voids": Metric(self.voids, "count", "enclosed voids", ("AM-05",), None, 0.0),
             "void_volume": Metric(self.void_mm3, "mm3", "volume of enclosed voids", ("AM-05",)),
-            "wall.min": Metric(self.wall_min_mm, "mm", "thinnest wall", (wall,), can.wall_mm),
-            "wall.p05": Metric(self.wall_p05_mm, "mm", "wall, 5 % of the surface", (wall,)),
+            "wall.min": Metric(self.wall_min_mm, "mm", "thinnest wall, edges left out", (wall,), can.wall_mm),
+            "wall.chord_min": Metric(self.chord_min_mm, "mm", "shortest way through, edges included"),
+            "wall.chord_p05": Metric(
+                self.chord_p05_mm, "mm", "way through that 5 % of the surface fall short of"
+            ),
             "wall.thin": Metric(
                 self.thin_percent, "%", "surface with walls below the limit", (wall, "SP-MAN-02"),
                 None, evidence.value("SP-MAN-02", "thin"),
@@ -175,7 +177,7 @@ def check_part(
     Nothing about the part raises: an open surface is a finding. An empty one raises
     :class:`GeometryError`.
     """
-    from sacroplan.manufacture.tree import face_tree
+    from sacroplan.geometry.tree import face_tree
 
     can = limits(process)
     if not len(surface.faces):
@@ -188,57 +190,21 @@ def check_part(
     bodies = int((pieces > 0.0).sum()) if closed else len(pieces)
     voids = int((pieces < 0.0).sum()) if closed else None
     void_mm3 = float(np.abs(pieces[pieces < 0.0]).sum()) if closed else None
-    wall = _walls(surface, area, tree, can.wall_mm) if closed else _NO_WALLS
+    wall = measure_walls(surface, tree, can.wall_mm, EDGE_REACH * can.wall_mm) if closed else None
     up = best_direction(surface, area, can) if build_direction is None else unit(build_direction)
     overhang = overhang_percent(surface, up, can)
     check = PartCheck(
         kind, process, len(surface.faces), closed, bodies, crossings, which,
         int((area < 1e-12).sum()), surface.volume_mm3 if closed else None, float(area.sum()),
-        voids, void_mm3, _size(surface, area), wall.least, wall.p05, wall.thin, wall.where, overhang,
-        up, (),
+        voids, void_mm3, _size(surface, area),
+        None if wall is None else float(wall.walls[wall.thinnest]),
+        None if wall is None else float(wall.chords.min()),
+        None if wall is None else float(np.percentile(wall.chords, 5.0)),
+        None if wall is None else 100.0 * wall.share_below(can.wall_mm),
+        None if wall is None else wall.points[wall.thinnest], overhang, up, (),
     )  # fmt: skip
     values = {name: getattr(check, name) for name in check.__dataclass_fields__}
     return PartCheck(**{**values, "doubts": _doubts(check, can)})
-
-
-@dataclass(frozen=True, eq=False)
-class _Walls:
-    least: float | None
-    p05: float | None
-    thin: float | None
-    where: FloatArray | None
-
-
-_NO_WALLS = _Walls(None, None, None, None)
-
-
-def _walls(surface: Surface, area: FloatArray, tree: FaceTree, limit_mm: float) -> _Walls:
-    """Thickness along inward rays from points spread evenly over the surface."""
-    total = np.cumsum(area)
-    count = min(WALL_SAMPLES, max(2000, 4 * len(area)))
-    # Equal steps of area: large faces get many samples, and the same surface always the same ones.
-    step = (np.arange(count) + 0.5) / count * total[-1]
-    face = np.minimum(np.searchsorted(total, step), len(area) - 1)
-    spread = np.stack([(np.arange(count) * g) % 1.0 for g in (0.7548776662, 0.5698402910)], axis=1)
-    over = spread.sum(axis=1) > 1.0
-    spread[over] = 1.0 - spread[over]
-    corner = surface.triangles[face]
-    weights = np.concatenate([1.0 - spread.sum(axis=1, keepdims=True), spread], axis=1)
-    points = np.einsum("nc,ncx->nx", weights, corner)
-    normals = surface.face_normals[face]
-    distance, hit = tree.first_hits(points, -normals, 1e-6)
-    opposite = np.einsum("ij,ij->i", normals, surface.face_normals[hit])
-    valid = (hit >= 0) & (opposite < WALL_FACING)
-    if not valid.any():
-        return _NO_WALLS
-    thickness = distance[valid]
-    n = int(np.argmin(thickness))
-    return _Walls(
-        float(thickness[n]),
-        float(np.percentile(thickness, 5.0)),
-        100.0 * float(np.count_nonzero(thickness < limit_mm - 1e-6)) / count,
-        points[valid][n],
-    )
 
 
 def overhang_percent(surface: Surface, up: FloatArray, can: ProcessLimits) -> float:

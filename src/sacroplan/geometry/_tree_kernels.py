@@ -1,4 +1,4 @@
-"""Compiled loops of the manufacture room: a tree of boxes, face pairs that cross, rays.
+"""Compiled loops over the faces of a surface: a tree of boxes, face pairs that cross, rays.
 
 The tree is complete and implicit: faces are sorted along a space-filling curve, leaf ``n`` holds the
 sorted faces ``n * LEAF`` and on, node ``k`` has the children ``2 k + 1`` and ``2 k + 2``. Serial on

@@ -38,7 +38,7 @@ class FaceTree:
 
         Faces that touch, overlap in one plane or share an edge are not counted.
         """
-        from sacroplan.manufacture import _kernels
+        from sacroplan.geometry import _tree_kernels as _kernels
 
         pairs = np.full((100, 2), -1, dtype=np.int64)
         count = _kernels.crossing_pairs(
@@ -54,7 +54,7 @@ class FaceTree:
 
         ``directions`` (n, 3) are unit vectors; inf and -1 where a ray meets nothing.
         """
-        from sacroplan.manufacture import _kernels
+        from sacroplan.geometry import _tree_kernels as _kernels
 
         distance = np.empty(len(origins))
         face = np.empty(len(origins), dtype=np.int64)
@@ -68,7 +68,7 @@ class FaceTree:
 
 def face_tree(surface: Surface) -> FaceTree:
     """Tree over all faces of ``surface``."""
-    from sacroplan.manufacture import _kernels
+    from sacroplan.geometry import _tree_kernels as _kernels
 
     corners = surface.triangles
     low, high = corners.min(axis=1), corners.max(axis=1)
