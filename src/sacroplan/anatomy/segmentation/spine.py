@@ -89,7 +89,10 @@ def find_canal(hu: npt.NDArray[np.float32], spacing: FloatArray, middle_mm: floa
             low,
             high,
         )
-        return np.asarray(share[low:high])
+        # Foramina and tumours are enclosed too; the canal is the one nearest to the midline.
+        offset = np.abs(np.arange(low, high) * h - middle_mm) / evidence.value(row, "midline_band")
+        cost = np.float32(evidence.value(row, "midline_cost")) * offset.astype(np.float32) ** 2
+        return np.asarray(share[low:high] - cost[:, None, None])
 
     least = evidence.value(row, "enclosed_share")
     wide = score(evidence.value(row, "clearance"))
