@@ -1,0 +1,112 @@
+"""Speed and memory claims, each as a ratio against a limit or a peer measured in the same run.
+
+Prints a Markdown table; ``make bench`` writes it to docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Row = tuple[str, str, str, float]
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def best_of(count: int, work: Callable[[], object]) -> float:
+    return min(timed(work) for _ in range(count))
+
+
+def run_python(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+
+
+def help_latency() -> Row:
+    ours = best_of(5, lambda: run_python("-m", "sacroplan.cli", "--help"))
+    return "`sacroplan --help`", f"{ours:.2f} s", "limit 0.5 s", ours / 0.5
+
+
+def import_latency() -> Row:
+    ours = best_of(5, lambda: run_python("-c", "import sacroplan"))
+    return "`import sacroplan`", f"{ours:.2f} s", "limit 0.5 s", ours / 0.5
+
+
+def distance_field_against_igl() -> Row:
+    import igl
+
+    from sacroplan.geometry.fields import distance_field
+    from sacroplan.geometry.primitives import sphere
+    from sacroplan.geometry.volume import grid_around
+
+    ball = sphere([0, 0, 0], 40.0, rings=120)
+    grid = grid_around(ball.vertices, 1.0, 5.0)
+    points = grid.to_world(np.argwhere(np.ones(grid.shape, dtype=bool)))
+    distance_field(ball, grid)
+    ours = best_of(3, lambda: distance_field(ball, grid))
+    kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
+    peer = timed(lambda: igl.signed_distance(points, ball.vertices, ball.faces, kind))
+    return (
+        f"distance field, {points.shape[0] / 1e6:.1f} M points", f"{ours:.2f} s",
+        f"libigl {peer:.2f} s", ours / peer,
+    )  # fmt: skip
+
+
+def demo_stages() -> list[Row]:
+    from sacroplan.case import runner
+    from sacroplan.case.demo import make_demo
+    from sacroplan.report.stages import STAGES
+
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "demo"
+        made = timed(lambda: make_demo(folder))
+        report = runner.run(folder, STAGES)
+        for record in report.records:
+            rows.append((f"demo, stage {record.name}", f"{record.seconds:.1f} s", "", float("nan")))
+        total = made + sum(r.seconds for r in report.records)
+        rows.append(("demo, synthetic CT", f"{made:.1f} s", "", float("nan")))
+        rows.append(("demo, whole plan", f"{total:.0f} s", "limit 360 s", total / 360.0))
+        again = timed(lambda: run_python("-m", "sacroplan.cli", "run", str(folder)))
+        rows.append(("second run, nothing to do", f"{again:.2f} s", "limit 3 s", again / 3.0))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    rows.append(("peak memory of the plan", f"{peak:.2f} GB", "limit 6 GB", peak / 6.0))
+    return rows
+
+
+def main() -> None:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    rows = [help_latency(), import_latency(), distance_field_against_igl(), *demo_stages()]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"`make bench` at commit {commit}, {platform.machine()}, two cores. "
+        "Ratios below 1 keep the limit or beat the peer; times vary with the machine's load.",
+        "",
+        "| what | measured | against | ratio |",
+        "|---|---|---|---|",
+    ]
+    for what, value, against, ratio in rows:
+        lines.append(
+            f"| {what} | {value} | {against} | {'' if ratio != ratio else f'{ratio:.2f}'} |"
+        )
+    text = "\n".join(lines) + "\n"
+    (Path(__file__).parent.parent / "docs" / "benchmarks.md").write_text(text, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
