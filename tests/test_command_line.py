@@ -33,7 +33,9 @@ def refused(done, *words):
 def small_ct(tmp_path):
     grid = VolumeGeometry((40, 40, 40), [2, 2, 2], [-40, -40, 100])
     path = tmp_path / "ct.nii.gz"
-    write_volume_nifti(Volume(grid, np.where(np.indices(grid.shape)[0] < 20, 40, -1000).astype(np.int16)), path)
+    write_volume_nifti(
+        Volume(grid, np.where(np.indices(grid.shape)[0] < 20, 40, -1000).astype(np.int16)), path
+    )
     return path, grid
 
 
