@@ -28,7 +28,7 @@ test: $(DEV_STAMP)
 	$(PY) -m ruff format --check src tests benchmarks
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: $(DEV_STAMP)
 	$(PY) -m ruff check src tests benchmarks
