@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from sacroplan.errors import PlanError
-from sacroplan.geometry.booleans import difference
+from sacroplan.geometry.booleans import difference, split, union
 from sacroplan.geometry.frames import AxisFrame, Plane
 from sacroplan.geometry.primitives import box, cylinder, sphere
-from sacroplan.geometry.surface import Surface, concatenate
-from sacroplan.geometry.volume import grid_around
+from sacroplan.geometry.surface import concatenate
 from sacroplan.implant import measure
 from sacroplan.implant.lattice import define
 from sacroplan.implant.outline import Outline, cut_face, endplate_outline, raster
@@ -93,14 +92,16 @@ def test_lattice_scales_and_opens():
         define(1.0, 0.7, 2.0, "honeycomb")
 
 
-def test_wall_of_a_plate():
+def test_wall_of_a_plate_and_of_a_wedge():
     plate = box(LEVEL, [0.0, 0.0, 0.0], [40.0, 30.0, 1.7])
-    grid = grid_around(plate.vertices, 0.5, 2.0)
-    fine = measure.to_manifold(plate).refine_to_length(2.0).to_mesh64()
-    surface = Surface(
-        np.asarray(fine.vert_properties)[:, :3], np.asarray(fine.tri_verts).astype(np.int32)
-    )
-    assert measure.wall_thickness_mm(surface, grid) == pytest.approx(1.7, abs=0.1)
+    assert measure.wall_thickness_mm(plate) == pytest.approx(1.7, abs=1e-6)
+    # An edge of 40 degrees is no thin wall, a plate of 0.6 mm on the same block is.
+    side = 20.0 * np.tan(np.radians(50.0))
+    tip = Plane([0.0, 0.0, 0.0], [20.0, 0.0, -side])
+    wedge = split(box(LEVEL, [0.0, 0.0, 0.0], [20.0, 30.0, 20.0]), tip)[0]
+    assert measure.wall_thickness_mm(wedge) > 1.0
+    fin = box(LEVEL, [19.0, 10.0, 5.0], [26.0, 20.0, 5.6])
+    assert measure.wall_thickness_mm(union(wedge, fin)) == pytest.approx(0.6, abs=1e-6)
 
 
 def test_enclosed_void_is_found():

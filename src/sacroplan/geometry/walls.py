@@ -42,10 +42,9 @@ class Walls:
     walls: FloatArray
     looked: float
 
-    @property
-    def thinnest(self) -> int:
-        """Number of the sample with the thinnest wall."""
-        return int(np.argmin(self.walls))
+    def thinnest(self, but_for: float = 0.0) -> int:
+        """Number of the sample with the thinnest wall, ``but_for`` that share (0 to 1) of the surface."""
+        return int(np.argsort(self.walls, kind="stable")[int(but_for * len(self.walls))])
 
     def share_below(self, limit_mm: float) -> float:
         """Share (0 to 1) of the surface whose wall is below ``limit_mm`` (at most the one asked for)."""
@@ -53,9 +52,15 @@ class Walls:
 
 
 def measure_walls(
-    surface: Surface, tree: FaceTree, limit_mm: float, reach_mm: float, samples: int = SAMPLES
+    surface: Surface,
+    tree: FaceTree,
+    limit_mm: float,
+    reach_mm: float,
+    but_for: float = 0.0,
+    samples: int = SAMPLES,
 ) -> Walls:
-    """Walls of a closed ``surface``; exact for the thinnest one and for all below ``limit_mm``.
+    """Walls of a closed ``surface``; exact for the thinnest one ``but_for`` that share of the surface, and
+    for all below ``limit_mm``.
 
     ``reach_mm`` decides what is an edge: a wedge of angle ``a`` has grown to ``reach_mm * tan(a)`` at
     that distance from its tip, so edges blunter than ``atan(limit_mm / reach_mm)`` have no wall below
@@ -77,9 +82,10 @@ def measure_walls(
     walls = chords.copy()
     order = np.argsort(chords, kind="stable")
     looked = np.inf
+    rank = int(but_for * count)
     for first in range(0, count, BATCH):
         rest = float(chords[order[first]])
-        if rest >= limit_mm and (first and rest >= walls[order[:first]].min()):
+        if first > rank and rest >= max(limit_mm, float(np.sort(walls[order[:first]])[rank])):
             looked = rest
             break
         some = order[first : first + BATCH]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
@@ -24,16 +26,38 @@ from sacroplan.implant.model import (
     WingScrew,
     WingSeat,
 )
-from sacroplan.implant.shape import Field, Rim, Wing
+from sacroplan.implant.shape import Field, Wing
 
 TOOL_PATH_MM = 120.0
 """Straight way that a driver needs behind a screw's head; the depth of a posterior wound."""
 
-THICKEST_WING_MM = 16.0
+HEAD_BEFORE_BONE_MM = (5.0, 25.0)
+"""A planned entry within this before the bone says where the head sits, else only where the bone begins."""
+
+THICKEST_WING_MM = 18.0
 """A head deeper in the wing than this would sit in a pit."""
 
 SEARCH_GRID_MM = 1.5
 """Sampling of the remnant for the screw search; the screw room re-checks the winners on the mesh."""
+
+
+SLOT_STEP_MM = 0.02
+"""A slot's walls stand this much inside its round floor: tangent cutters leave faces without width."""
+
+RASTER_STEP_MM = 1.0
+"""Step between the middles of suture holes that are tried."""
+
+SUTURE_WAYS = 12
+"""Directions tried for a suture hole in its section, 15 degrees apart."""
+
+BORDER_MM = 14.0
+"""A hole is sought so far from the lowest or highest point of a section: the depth of a wing."""
+
+BORDER_COST = 0.3
+"""A hole may be so much longer (mm) for each mm that it lies nearer to the border."""
+
+MOUTH_MM = 5.0
+"""Free way before both mouths for a needle's tip."""
 
 
 def sign_of(side: Side) -> float:
@@ -46,6 +70,43 @@ def _to_plane(point: FloatArray, direction: FloatArray, wing: Wing) -> FloatArra
     return np.asarray(point - direction * float(wing.plane.distance(point)) / slope)
 
 
+def landing_mm(direction: FloatArray, wing: Wing, p: ImplantParameters) -> FloatArray:
+    """Way along a screw from its head's landing to the bone that leaves a full wall under the landing.
+
+    The landing is as wide as the driver; a slanting one comes nearer to the cut face on one side. There,
+    too, the hole's wall (AM-12) must lie between it and the porous layer. ``direction`` (..., 3).
+    """
+    slope = np.asarray(-(direction @ wing.plane.normal))
+    sine = np.sqrt(np.clip(1.0 - slope * slope, 0.0, 1.0))
+    return np.asarray(
+        (p.porous_mm + p.hole_wall_mm + 0.5 * p.tool_diameter_mm * sine) / np.maximum(slope, 1e-3)
+    )
+
+
+def _before_bone(entry: npt.ArrayLike, tip: npt.ArrayLike, wing: Wing) -> float:
+    """Way along a planned screw from its entry to the cut face, mm."""
+    a, b = np.asarray(entry, dtype=float), np.asarray(tip, dtype=float)
+    d = unit(b - a)
+    return float((_to_plane(a, d, wing) - a) @ d)
+
+
+def _has_head(before_mm: float) -> bool:
+    return HEAD_BEFORE_BONE_MM[0] <= before_mm <= HEAD_BEFORE_BONE_MM[1]
+
+
+def without_head(planned: tuple[PlannedScrew, ...], wings: Mapping[Side, Wing]) -> set[str]:
+    """Names of planned screws whose entry does not say where the head sits."""
+    return {
+        name
+        for name, entry, tip, _ in planned
+        if not _has_head(_before_bone(entry, tip, wings[_side(tip)]))
+    }
+
+
+def _side(tip: npt.ArrayLike) -> Side:
+    return "right" if np.asarray(tip, dtype=float)[2] > 0 else "left"
+
+
 def given_screws(
     planned: tuple[PlannedScrew, ...],
     wings: Mapping[Side, Wing],
@@ -53,13 +114,14 @@ def given_screws(
 ) -> tuple[tuple[WingScrew, ...], tuple[Doubt, ...]]:
     """Planned iliac screws with their under-head point on the implant.
 
-    The head sits at the planned entry where that lies 5 to 25 mm before the bone, else the default wing
-    thickness before it. Raises :class:`PlanError` for a screw that runs along the cut face or away.
+    The head sits at the planned entry where that lies 5 to 25 mm before the bone; else it is laid as near
+    to the bone as a full wall under its landing allows, and :func:`seat_head` may still move it out.
+    Raises :class:`PlanError` for a screw that runs along the cut face or away.
     """
     out, doubts = [], []
     for name, entry, tip, diameter in planned:
         a, b = np.asarray(entry, dtype=float), np.asarray(tip, dtype=float)
-        side: Side = "right" if b[2] > 0 else "left"
+        side = _side(b)
         wing = wings[side]
         d = unit(b - a)
         if -float(d @ wing.plane.normal) < 0.17:
@@ -68,8 +130,10 @@ def given_screws(
                 "aim it into the ilium or leave it out."
             )
         bone = _to_plane(a, d, wing)
-        before = float((bone - a) @ d)
-        head = a if 5.0 <= before <= 25.0 else bone - p.wing_thickness_mm * d
+        stated = _has_head(_before_bone(a, b, wing))
+        head = (
+            a if stated else bone - min(float(landing_mm(d, wing, p)), HEAD_BEFORE_BONE_MM[1]) * d
+        )
         hole = diameter + p.hole_clearance_mm
         uv = wing.seat.to_plane(bone)
         margin = -float(wing.field.at(uv[:1], uv[1:])[0])
@@ -81,6 +145,20 @@ def given_screws(
                     f"Screw {name} enters the bone {margin:.1f} mm inside the {side} seat's edge; "
                     f"its hole needs {0.5 * hole + p.hole_wall_mm:.1f} mm.",
                     ("AM-12",),
+                )
+            )
+        spare = float(np.linalg.norm(bone - head)) - float(landing_mm(d, wing, p))
+        spare *= -float(d @ wing.plane.normal)
+        structural = evidence.value("AM-02", "structural_wall")
+        if spare < structural - p.hole_wall_mm:
+            doubts.append(
+                Doubt(
+                    "implant",
+                    "implant.thin_landing",
+                    f"Under the head of screw {name} the solid thins to "
+                    f"{max(spare + p.hole_wall_mm, 0.0):.1f} mm; {structural:g} mm are wanted. "
+                    "Begin the screw further from the cut face or turn it towards the face.",
+                    ("AM-02", "AM-12"),
                 )
             )
         out.append(WingScrew(name, side, head, bone, b, float(diameter), hole, False))
@@ -129,7 +207,8 @@ def propose_screws(
     tilt = np.radians(np.arange(-35.0, 21.0, 5.0))
     az, el = (g.ravel() for g in np.meshgrid(azimuth, tilt, indexing="ij"))
     d = np.stack([np.cos(az) * np.cos(el), np.sin(el), s * np.sin(az) * np.cos(el)], axis=1)
-    d = d[(d[:, 0] >= reach) & (-(d @ wing.plane.normal) >= 0.45)]
+    d = d[(d[:, 0] >= reach) & (-(d @ wing.plane.normal) > 0.0)]
+    d = d[landing_mm(d, wing, p) <= THICKEST_WING_MM]
 
     grid = grid_around(
         np.concatenate([entries, entries + p.screw_length_mm * np.array([0.8, -0.4, 0.8 * s])])
@@ -226,15 +305,18 @@ def propose_screws(
     )
 
 
-def seat_head(screw: WingScrew, body: Field, geometry: VolumeGeometry) -> WingScrew:
-    """The screw with its head laid just under the wing's back, 6 to 16 mm before the bone."""
+def seat_head(
+    screw: WingScrew, wing: Wing, body: Field, geometry: VolumeGeometry, p: ImplantParameters
+) -> WingScrew:
+    """The screw with its head just under the wing's back, but with a full wall under its landing."""
     d = screw.direction
     back = np.arange(2.0, THICKEST_WING_MM + 0.01, 0.25)
     field = sample(geometry, body, screw.bone_entry - back[:, None] * d, np.inf)
     outside = field > 0.0
     thick = float(back[int(np.argmax(outside))]) if outside.any() else float(back[-1])
+    least = float(landing_mm(d, wing, p))
     return replace(
-        screw, head=screw.bone_entry - float(np.clip(thick - 1.0, 6.0, THICKEST_WING_MM)) * d
+        screw, head=screw.bone_entry - float(np.clip(thick - 1.0, least, THICKEST_WING_MM)) * d
     )
 
 
@@ -322,7 +404,7 @@ def post_cutters(post: RodPost, target: FloatArray | None, frame: str) -> list[S
     along = at.axes[:, 2] @ post.axis
     low, high = (-down, up) if along > 0 else (-up, down)
     return [
-        box(at, [-0.5 * width, 0.0, low], [0.5 * width, rise, high]),
+        box(at, [SLOT_STEP_MM - 0.5 * width, 0.0, low], [0.5 * width - SLOT_STEP_MM, rise, high]),
         cylinder(
             post.centre - down * post.axis, post.centre + up * post.axis, 0.5 * width, frame=frame
         ),
@@ -343,45 +425,161 @@ def screw_cutters(screw: WingScrew, p: ImplantParameters, frame: str) -> list[Su
 
 def plan_suture_holes(
     wings: Mapping[Side, Wing],
-    rim: Rim,
     body: Field,
     geometry: VolumeGeometry,
+    l5: DistanceField,
     screws: tuple[WingScrew, ...],
+    posts: tuple[RodPost, ...],
     p: ImplantParameters,
 ) -> tuple[SutureHole, ...]:
-    """Holes from front to back along the suture rim, where it is thin enough for a needle."""
+    """Holes along the borders of body and wings, where a needle finds a short way through.
+
+    One is sought in every section across the wings at the pitch of the row: on the suture rim where the
+    pelvic face left one, else through the lower border's edge, else through the upper one's. Every hole
+    keeps a wall to the surface, and away from bores, drivers' ways, rods and porous layers.
+    """
     pitch = evidence.value("SP-IMP-07", "pitch")
-    thickest = evidence.value("SP-IMP-07", "thickest")
     out = []
     for side in ("left", "right"):
         wing = wings[side]
         span = abs(float(wing.target[2] - wing.middle[2]))
-        for z in np.arange(0.5 * pitch, span - 8.0, pitch):
-            at, normal = wing.rim_point(float(wing.middle[2] + wing.sign * z), rim, 0.5)
-            steps = np.arange(-20.0, 20.01, 0.1)
-            values = sample(geometry, body, at + steps[:, None] * normal, np.inf)
-            middle = len(steps) // 2
-            outside = values > 0.0
-            first = middle - int(np.argmax(outside[middle::-1]))
-            last = middle + int(np.argmax(outside[middle:]))
-            depth = float(steps[last] - steps[first])
-            through = outside[middle:].any() and outside[middle::-1].any()
-            if outside[middle] or not through or not 0.6 * rim.thickness_mm <= depth <= thickest:
-                continue
-            # Nothing else of the implant may stand close before a mouth.
-            before, beyond = values[max(first - 50, 0) : first - 20], values[last + 20 : last + 50]
-            if min(before.min(initial=np.inf), beyond.min(initial=np.inf)) < 1.3:
-                continue
-            centre = at + 0.5 * (steps[last] + steps[first]) * normal
-            if any(_off_axis(centre, s) < 12.0 for s in screws):
-                continue
-            out.append(SutureHole(centre, normal, p.suture_diameter_mm, depth))
+        for z in np.arange(0.5 * pitch, span, pitch):
+            # A post or a screw in the way of one section leaves room a little aside.
+            for up, aside in product((1.0, -1.0), (0.0, -0.25 * pitch, 0.25 * pitch)):
+                at = float(wing.middle[2] + wing.sign * (z + aside))
+                hole = _border_hole(at, up, wings, body, geometry, l5, screws, posts, p)
+                if hole is not None:
+                    out.append(hole)
+                    break
     return tuple(out)
 
 
-def _off_axis(point: FloatArray, screw: WingScrew) -> float:
-    along = np.clip((point - screw.head) @ screw.direction, -15.0, 15.0)
-    return float(np.linalg.norm(point - screw.head - along * screw.direction))
+def _border_hole(
+    z: float,
+    up: float,
+    wings: Mapping[Side, Wing],
+    body: Field,
+    geometry: VolumeGeometry,
+    l5: DistanceField,
+    screws: tuple[WingScrew, ...],
+    posts: tuple[RodPost, ...],
+    p: ImplantParameters,
+) -> SutureHole | None:
+    """The best hole in the section at height z, None where there is no room.
+
+    ``up`` is 1 at the lower border, -1 at the upper one.
+    """
+    radius = 0.5 * p.suture_diameter_mm
+    wall = evidence.value("AM-02", "structural_wall")
+    thickest = evidence.value("SP-IMP-07", "thickest")
+    shortest = evidence.value("SP-IMP-07", "shortest")
+    x, y = (
+        np.arange(geometry.origin[i], geometry.origin[i] + geometry.extent_mm[i], RASTER_STEP_MM)
+        for i in (0, 1)
+    )
+    plane = (
+        np.stack([g.ravel() for g in (*np.meshgrid(x, y, indexing="ij"), np.array(z))], axis=-1)
+        if False
+        else np.stack(
+            [*(g.ravel() for g in np.meshgrid(x, y, indexing="ij")), np.full(len(x) * len(y), z)],
+            axis=1,
+        )
+    )
+    depth = -sample(geometry, body, plane, np.inf)
+    if not (depth > 0.0).any():
+        return None
+    above = up * plane[:, 1] - float((up * plane[depth > 0.0, 1]).min())
+    # Deep in the body no way is short.
+    some = (depth > 0.5 * radius) & (depth < thickest) & (above < BORDER_MM)
+    centres, above = plane[some], above[some]
+    turn = np.pi * np.arange(SUTURE_WAYS) / SUTURE_WAYS
+    ways = np.stack([np.cos(turn), np.sin(turn), np.zeros(SUTURE_WAYS)], axis=1)
+    step = 0.35
+    reach = np.arange(-thickest - MOUTH_MM, thickest + MOUTH_MM + 0.1, step)
+    line = centres[:, None, None] + reach[None, None, :, None] * ways[None, :, None, :]
+    inside = sample(geometry, body, line.reshape(-1, 3), np.inf).reshape(line.shape[:3])
+    middle = len(reach) // 2
+    ahead, behind = inside[:, :, middle:] > 0.0, inside[:, :, middle::-1] > 0.0
+    through = ahead.any(axis=2) & behind.any(axis=2)
+    last, first = np.argmax(ahead, axis=2), np.argmax(behind, axis=2)
+    long = step * (first + last)
+    # Only ways whose middle is the sample itself: each hole once.
+    fits = through & (np.abs(first - last) <= 2) & (long >= shortest) & (long <= thickest)
+    i, j = np.nonzero(fits)
+    cost = long[i, j] + BORDER_COST * above[i]
+    for n in np.argsort(cost, kind="stable"):
+        centre = (
+            centres[i[n]] + 0.5 * step * float(last[i[n], j[n]] - first[i[n], j[n]]) * ways[j[n]]
+        )
+        hole = SutureHole(centre, ways[j[n]], p.suture_diameter_mm, float(long[i[n], j[n]]))
+        if _has_wall(hole, wall, body, geometry) and _is_free(
+            hole, wall, wings, l5, screws, posts, p
+        ):
+            return hole
+    return None
+
+
+def _has_wall(hole: SutureHole, wall: float, body: Field, geometry: VolumeGeometry) -> bool:
+    """Whether solid surrounds the hole, and both mouths open into free space."""
+    turn = 2.0 * np.pi * np.arange(16) / 16
+    up = np.array([0.0, 0.0, 1.0])
+    across = np.cross(hole.axis, up)
+    ring = np.cos(turn)[:, None] * across + np.sin(turn)[:, None] * up
+    # Towards the mouths the border itself rounds off.
+    along = 0.2 * hole.depth_mm * np.array([-1.0, 0.0, 1.0])
+    around = (
+        hole.centre
+        + along[:, None, None] * hole.axis
+        + (0.5 * hole.diameter_mm + wall) * ring[None]
+    )
+    if sample(geometry, body, around.reshape(-1, 3), np.inf).max() >= 0.0:
+        return False
+    beyond = 0.5 * hole.depth_mm + np.arange(2.0, MOUTH_MM + 0.01, 0.5)
+    way = hole.centre + np.concatenate([-beyond, beyond])[:, None] * hole.axis
+    return float(sample(geometry, body, way, np.inf).min()) >= 0.5 * hole.diameter_mm
+
+
+def _is_free(
+    hole: SutureHole,
+    wall: float,
+    wings: Mapping[Side, Wing],
+    l5: DistanceField,
+    screws: tuple[WingScrew, ...],
+    posts: tuple[RodPost, ...],
+    p: ImplantParameters,
+) -> bool:
+    """Whether the hole keeps its wall to bores, drivers, rods and porous layers."""
+    radius = 0.5 * hole.diameter_mm
+    half = 0.5 * hole.depth_mm + 1.0
+    points = hole.centre + np.linspace(-half, half, 9)[:, None] * hole.axis
+    for screw in screws:
+        d = screw.direction
+        way = _to_segment(points, screw.head - TOOL_PATH_MM * d, screw.head)
+        bore = _to_segment(points, screw.head, screw.bone_entry)
+        if way.min() < 0.5 * p.tool_diameter_mm + radius + wall:
+            return False
+        if bore.min() < 0.5 * screw.hole_diameter_mm + radius + p.hole_wall_mm:
+            return False
+    outer = 0.5 * evidence.value("SP-IMP-06", "outer_diameter")
+    for post in posts:
+        # The saddle and the set screw's way; the solid pillar below them may carry a hole.
+        saddle = _to_segment(points, post.centre, post.centre + TOOL_PATH_MM * post.opening)
+        rod = _to_segment(
+            points, post.centre - 2.0 * outer * post.axis, post.centre + 60.0 * post.axis
+        )
+        if saddle.min() < outer + radius or rod.min() < 0.5 * post.diameter + radius + wall:
+            return False
+    layer = p.porous_mm + radius + wall
+    if float(l5.at(points).min()) < p.endplate_gap_mm + layer:
+        return False
+    return all(float(wing.plane.distance(points).min()) >= layer for wing in wings.values())
+
+
+def _to_segment(points: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    """(n,) distances of points (n, 3) from the segment ab."""
+    d = b - a
+    t = np.clip((points - a) @ d / float(d @ d), 0.0, 1.0)
+    return np.asarray(np.linalg.norm(points - a - t[:, None] * d, axis=1))
 
 
 def suture_cutter(hole: SutureHole, frame: str) -> Surface:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import Doubt
 from sacroplan.geometry.booleans import overlap_mm3, to_manifold
-from sacroplan.geometry.fields import distance_field, inside_mask
+from sacroplan.geometry.fields import inside_mask
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane
 from sacroplan.geometry.slicing import section
 from sacroplan.geometry.surface import Surface, concatenate
@@ -20,8 +20,8 @@ from sacroplan.implant.model import Implant, Side, WingSeat
 from sacroplan.implant.outline import Outline
 from sacroplan.metrics import Metric, Metrics
 
-WALL_SHARE = 0.005
-"""The thinnest 0.5 % of the surface are the feather edges where bores meet round faces."""
+WALL_SHARE = 0.001
+"""Lips of up to this share of the surface, where bores meet round faces, are filed off."""
 
 ENVELOPE_GRID_MM = 1.5
 """Sampling for the envelope comparison; its figures are good to about a millimetre."""
@@ -79,33 +79,18 @@ def conforming_contact(
     )
 
 
-def wall_thickness_mm(solid: Surface, geometry: VolumeGeometry) -> float:
-    """Thinnest wall between opposite faces, but for the thinnest 0.5 % of the surface.
+def wall_thickness_mm(solid: Surface) -> float:
+    """Thinnest structural wall, but for the thinnest 0.1 % of the surface; edges are no walls.
 
-    Rays run inwards along each face's normal; one that leaves through the side of an edge, not through
-    an opposite face, measured no wall.
+    An edge that has the structural wall (AM-02) within two walls of its tip counts by what lies behind
+    it, see :func:`sacroplan.geometry.walls.measure_walls`.
     """
-    field = distance_field(solid, geometry)
-    start = solid.triangles.mean(axis=1)
-    area = np.linalg.norm(solid.area_vectors, axis=1)
-    inward = -solid.face_normals
-    step = 0.5 * float(geometry.spacing_mm[0])
-    travelled = np.full(len(start), step)
-    rays = np.arange(len(start))
-    # Sphere tracing through the inside of the solid; beyond 12 mm nothing is a wall any more.
-    for _ in range(60):
-        depth = -field.at(start[rays] + travelled[rays, None] * inward[rays])
-        inside = depth > 0.0
-        travelled[rays[inside]] += np.maximum(depth[inside], 0.25 * step)
-        rays = rays[inside & (travelled[rays] < 12.0)]
-        if not len(rays):
-            break
-    out = field.gradient_at(start + travelled[:, None] * inward)
-    opposite = (np.einsum("ij,ij->i", out, inward) > 0.7) & (travelled < 12.0)
-    travelled = np.where(opposite, travelled, 12.0)
-    order = np.argsort(travelled, kind="stable")
-    share = np.cumsum(area[order]) / area.sum()
-    return float(travelled[order][int(np.searchsorted(share, WALL_SHARE))])
+    from sacroplan.geometry.tree import face_tree
+    from sacroplan.geometry.walls import measure_walls
+
+    least = evidence.value("AM-02", "structural_wall")
+    walls = measure_walls(solid, face_tree(solid), least, 2.0 * least, WALL_SHARE)
+    return float(walls.walls[walls.thinnest(WALL_SHARE)])
 
 
 def enclosed_voids(surface: Surface) -> int:
@@ -306,7 +291,7 @@ def figures(
     if total > 1.0:
         doubt("overlap", f"The implant shares {total:.1f} mm3 with bone; under 1 mm3 is wanted.")
 
-    wall = wall_thickness_mm(core, geometry)
+    wall = wall_thickness_mm(core)
     least = evidence.value("AM-02", "structural_wall")
     put("wall_mm", wall, "mm", "Thinnest wall of the solid core", "AM-02", lower=least)
     if wall < least:
@@ -338,7 +323,16 @@ def figures(
             f"Screw {screw.name} beyond the cut face",
             "SP-IMP-05",
         )
-    put("suture_holes.count", len(implant.suture_holes), "count", "Suture holes", "AM-13")
+    wanted = evidence.value("SP-IMP-07", "least")
+    holes = len(implant.suture_holes)
+    put("suture_holes.count", holes, "count", "Suture holes", "AM-13", "SP-IMP-07", lower=wanted)
+    if holes < wanted:
+        doubt(
+            "few_suture_holes",
+            f"Only {holes} suture holes found room along the lower border; {wanted:.0f} are wanted.",
+            "AM-13",
+            "SP-IMP-07",
+        )
     return out, tuple(doubts)
 
 

@@ -118,14 +118,6 @@ class Wing:
         """How far behind the centreline the rim leaves the wing, mm."""
         return self.half_depth - 0.5 * rim.thickness_mm - 1.0
 
-    def rim_point(self, z_mm: float, rim: Rim, share: float) -> tuple[FloatArray, FloatArray]:
-        """Point (3,) on the rim's middle at height z, ``share`` of its width down, and its normal (3,)."""
-        c = np.array([float(v) for v in self.centre(np.array(self.parameter(z_mm)))])
-        down = self.half_height + share * rim.width_mm
-        back = self.rim_set(rim) + rim.slant * (down - 0.6 * self.half_height)
-        normal = np.array([1.0, -rim.slant, 0.0]) / np.hypot(1.0, rim.slant)
-        return c - [back, down, 0.0], normal
-
     def evaluate(self, x: Field, y: Field, z: Field, rim: Rim | None = None) -> Field:
         """Field of the wing, with a suture rim below it where one is given."""
         n, p = self.plane.normal, self.plane.point

@@ -154,10 +154,16 @@ def design(
     so_far = DistanceField(geometry, np.clip(body, -20.0, 40.0))
     screws, said_screws = _screws(local, wings, tuple(posts), l5, others, so_far, p)
     doubts += said_screws
-    screws = tuple(connections.seat_head(s, body, geometry) if s.proposed else s for s in screws)
+    unseated = {s.name for s in screws if s.proposed} | connections.without_head(
+        local.wing_screws, wings
+    )
+    screws = tuple(
+        connections.seat_head(s, wings[s.side], body, geometry, p) if s.name in unseated else s
+        for s in screws
+    )
     for screw in screws:
         d = screw.direction
-        foot, top = screw.bone_entry + 4.0 * d, screw.head - d
+        foot, top = screw.bone_entry + 4.0 * d, screw.head - 0.3 * d
         radius = 0.5 * p.tool_diameter_mm + 1.0
         radius = max(0.5 * screw.hole_diameter_mm + p.hole_wall_mm, radius)
         body = blend(body, pillar(x, y, z, foot, top, radius), 4.0)
@@ -172,7 +178,7 @@ def design(
     for other in others:
         body = trim(body, free - other.values, 3.0)
     body = _smooth(body, p.grid_mm)
-    holes = connections.plan_suture_holes(wings, rim, body, geometry, screws, p)
+    holes = connections.plan_suture_holes(wings, body, geometry, l5, screws, tuple(posts), p)
 
     progress(0.65, "Surface")
     raw = simplify(_largest(contour(geometry, body), "implant body"), p.simplify_mm)

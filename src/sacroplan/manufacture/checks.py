@@ -21,6 +21,9 @@ EDGE_REACH = 2.0
 """An edge that has a full wall within two walls of its tip prints blunt and is no thin wall; a lip
 sharper than 27 degrees is one."""
 
+LIP_SHARE = 0.0005
+"""Lips on up to this share of the surface, a few mm2 of an implant, are filed off with the supports."""
+
 PLATE_MM = 0.1
 """Faces within this of the lowest point stand on the plate."""
 
@@ -78,7 +81,7 @@ class PartCheck:
     crossings : pairs of faces that cross. crossing_faces : up to 100 of them (k, 2).
     degenerate : faces without area. volume_mm3, area_mm2. voids : enclosed cavities, and their volume.
     size_mm : (3,) extents of a small box round the part, ascending.
-    wall_min_mm : thinnest wall, edges left out (:data:`EDGE_REACH`). chord_min_mm, chord_p05_mm : the
+    wall_min_mm : thinnest wall, edges (:data:`EDGE_REACH`) and lips (:data:`LIP_SHARE`) left out. chord_min_mm, chord_p05_mm : the
         shortest way straight through from any face, which tends to 0 at every sharp edge, and the one
         that 5 % of the surface fall short of.
     thin_percent : share of the surface whose wall is below the process's limit.
@@ -190,18 +193,22 @@ def check_part(
     bodies = int((pieces > 0.0).sum()) if closed else len(pieces)
     voids = int((pieces < 0.0).sum()) if closed else None
     void_mm3 = float(np.abs(pieces[pieces < 0.0]).sum()) if closed else None
-    wall = measure_walls(surface, tree, can.wall_mm, EDGE_REACH * can.wall_mm) if closed else None
+    wall = (
+        measure_walls(surface, tree, can.wall_mm, EDGE_REACH * can.wall_mm, LIP_SHARE)
+        if closed
+        else None
+    )
     up = best_direction(surface, area, can) if build_direction is None else unit(build_direction)
     overhang = overhang_percent(surface, up, can)
     check = PartCheck(
         kind, process, len(surface.faces), closed, bodies, crossings, which,
         int((area < 1e-12).sum()), surface.volume_mm3 if closed else None, float(area.sum()),
         voids, void_mm3, _size(surface, area),
-        None if wall is None else float(wall.walls[wall.thinnest]),
+        None if wall is None else float(wall.walls[wall.thinnest(LIP_SHARE)]),
         None if wall is None else float(wall.chords.min()),
         None if wall is None else float(np.percentile(wall.chords, 5.0)),
         None if wall is None else 100.0 * wall.share_below(can.wall_mm),
-        None if wall is None else wall.points[wall.thinnest], overhang, up, (),
+        None if wall is None else wall.points[wall.thinnest(LIP_SHARE)], overhang, up, (),
     )  # fmt: skip
     values = {name: getattr(check, name) for name in check.__dataclass_fields__}
     return PartCheck(**{**values, "doubts": _doubts(check, can)})
