@@ -81,9 +81,9 @@ class PartCheck:
     crossings : pairs of faces that cross. crossing_faces : up to 100 of them (k, 2).
     degenerate : faces without area. volume_mm3, area_mm2. voids : enclosed cavities, and their volume.
     size_mm : (3,) extents of a small box round the part, ascending.
-    wall_min_mm : thinnest wall, edges (:data:`EDGE_REACH`) and lips (:data:`LIP_SHARE`) left out. chord_min_mm, chord_p05_mm : the
-        shortest way straight through from any face, which tends to 0 at every sharp edge, and the one
-        that 5 % of the surface fall short of.
+    wall_min_mm : thinnest wall, edges (:data:`EDGE_REACH`) and lips (:data:`LIP_SHARE`) left out.
+    chord_min_mm, chord_p05_mm : the shortest way straight through from any face, which tends to 0 at
+        every sharp edge, and the one that 5 % of the surface fall short of.
     thin_percent : share of the surface whose wall is below the process's limit.
     thinnest : (3,) LPS point of the thinnest wall.
     overhang_percent : share of the surface that needs support. build_direction : (3,) LPS, up.
