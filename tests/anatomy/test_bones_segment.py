@@ -118,11 +118,13 @@ def test_trunk_without_pelvis_is_refused(shared):
 
 @pytest.mark.shared
 def test_real_degenerate_spine_beside_two_hands(shared):
-    """The Visible Human Female: fused facets, hands beside the ilia, cut femoral heads.
+    """The Visible Human Female: degenerate facets, hands beside the ilia, cut femoral heads.
 
-    The reference sacrum comes from cryosections fitted to this CT (trimmed RMS 1.0 mm): of its
-    vertebrae-long surface only 84 % lie within 2 mm of *any* bone edge of the CT, so this bounds
-    what a right segmentation can reach.
+    The reference sacrum comes from cryosections, and its placement in this CT is off by about 3 mm
+    and 2.6 degrees: as placed, 73 % of its vertices above the sacrococcygeal joint lie within 2 mm
+    of our surface, and 88 % of *any* bone edge of the CT, the inner ones of marrow spaces
+    included. A rigid fit, which cannot change its shape, brings 87 % within 2 mm; the rest are
+    the facets, fused with those of L5, osteophytes, and canal and foramina, which it closes.
     """
     import igl
 
@@ -144,13 +146,44 @@ def test_real_degenerate_spine_beside_two_hands(shared):
     left, right = (xyz[labels.data[tuple(where.T)] == n][:, 0] for n in (3, 2))
     assert right.max() < 250.0 < left.min()
 
+    # The arch of L5 hangs over the sacral canal and touches the sacrum's facets.
+    arch = (np.abs(xyz[:, 0] - 250.0) < 8.0) & (xyz[:, 1] > 295.0) & (xyz[:, 2] > 1003.0)
+    owner = labels.data[tuple(where[arch].T)]
+    assert np.count_nonzero(owner == 4) > 1500
+    assert np.count_nonzero(owner == 1) < 0.03 * len(owner)
+
     sacrum = bone_surface(volume, labels, "sacrum")
     assert sacrum.is_closed
     assert sacrum.body_count() == 1
     reference = read_stl(shared / "data" / "vh_surfaces" / "vhf_sacrum_in_ct.stl").vertices
-    body = reference[reference[:, 2] > reference[:, 2].min() + 15.0]
-    squared = igl.point_mesh_squared_distance(body, sacrum.vertices, sacrum.faces)[0]
-    distance = np.sqrt(squared)
-    assert np.mean(distance < 2.0) > 0.72
-    assert np.mean(distance < 3.0) > 0.87
-    assert np.median(distance) < 1.2
+    # In the CT the sacrococcygeal joint lies 7 mm above the reference's lower end.
+    body = reference[reference[:, 2] > reference[:, 2].min() + 7.0]
+
+    def nearest(points):
+        squared, _, foot = igl.point_mesh_squared_distance(points, sacrum.vertices, sacrum.faces)[
+            :3
+        ]
+        return np.sqrt(squared), foot
+
+    distance, _ = nearest(body)
+    assert np.mean(distance < 2.0) > 0.725
+    assert np.mean(distance < 3.0) > 0.865
+    assert np.median(distance) < 1.15
+
+    moved = body[::3]
+    for _ in range(40):
+        distance, foot = nearest(moved)
+        near = distance <= np.quantile(distance, 0.8)
+        move = _rigid_fit(moved[near], foot[near])
+        moved = move.points(moved)
+    distance, _ = nearest(moved)
+    assert np.mean(distance < 2.0) > 0.86
+    assert np.median(distance) < 0.75
+
+
+def _rigid_fit(points, targets) -> Rigid:
+    """Least-squares rigid motion of ``points`` (n, 3) onto ``targets`` (n, 3)."""
+    a, b = points.mean(axis=0), targets.mean(axis=0)
+    u, _, vt = np.linalg.svd((points - a).T @ (targets - b))
+    turn = vt.T @ np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
+    return Rigid(turn, b - turn @ a)

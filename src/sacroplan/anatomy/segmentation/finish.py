@@ -139,7 +139,6 @@ def finish(
     pore = evidence.value("SP-SEG-06", "pore") / h**2
     misses = int(evidence.value("SP-SEG-08", "own_misses"))
     out = np.zeros_like(labels)
-    smooth = ndimage.gaussian_filter(hu, 0.5 / h)
     for label in ids:
         mask = labels == label
         if not mask.any():
@@ -149,8 +148,9 @@ def finish(
         bone = largest_piece(mask[box])
         bone |= ndimage.binary_opening(surrounded(bone, ~bone & ~taken, h, misses), _CROSS)
         bone = largest_piece(fill_bone(bone, taken, radius))
-        level = outline_level(smooth[box], bone, h)
-        bone = largest_piece(peel(smooth[box], bone, level, layers))
+        # Unsmoothed: even half a voxel of blur moves the half-maximum of a thin cortex outwards.
+        level = outline_level(hu[box], bone, h)
+        bone = largest_piece(peel(hu[box], bone, level, layers))
         bone = fill_small_holes(fill_bone(bone, taken, 1.0 / h), taken, pore)
         view = out[box]
         view[bone & (view == 0)] = label

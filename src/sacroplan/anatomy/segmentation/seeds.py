@@ -134,15 +134,14 @@ def _pars_points(canal: Canal, lower: Disc, upper: Disc | None) -> FloatArray:
         distance = float(np.linalg.norm(upper.centre - lower.centre))
     block = _canal_block(canal, np.arange(-22.0, 22.5, 1.0), np.arange(-12.0, 6.5, 1.0))
     w = (block - lower.centre) @ lower.up / distance
-    if upper is not None:
-        # Between the two planes: across a wedged vertebra a share of the way, not of one plane.
-        above = (upper.centre - block) @ upper.up / distance
-        w = w / np.maximum(w + above, 0.1)
     low, high = evidence.span(row, "pars_height")
     ok = (w > low) & (w < high)
     # Between its own discs only: a steep disc's plane runs under the arches far above it.
     ok[lower.station :] = False
-    ok[: upper.station if upper is not None else 0] = False
+    if upper is not None:
+        ok[: upper.station] = False
+        # The slab of a wedged vertebra rises backwards, up to the facets of the vertebra above.
+        ok &= (upper.centre - block) @ upper.up > evidence.value(row, "pars_below")
     return np.asarray(block[ok])
 
 
