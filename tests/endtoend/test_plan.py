@@ -152,16 +152,17 @@ def test_killed_in_every_stage_it_ends_with_the_same_bytes(planned, phantom, tmp
 
 
 TOLERANCES = {
-    # Landmarks are sought on surfaces whose vertices differ in the last digits only.
+    # Surfaces differ in the last digits only, but planes are compared on sampled bone (1.5 mm), which
+    # leaves about 0.5 degrees of freedom to an osteotomy; the rest follows from it.
     "anatomy.spinopelvic.pi_deg": 0.05,
-    "resection.specimen.volume_cm3": 0.5,
-    "resection.cut.iliac_left.area_cm2": 0.1,
-    "resection.cut.iliac_right.area_cm2": 0.1,
+    "resection.specimen.volume_cm3": 1.5,
+    "resection.cut.iliac_left.area_cm2": 0.4,
+    "resection.cut.iliac_right.area_cm2": 0.4,
     "resection.margin.l5_s1.min_mm": 0.1,
-    "resection.margin.iliac_left.min_mm": 0.2,
-    "implant.mass_g": 3.0,
-    "implant.wing_left.contact_mm2": 20.0,
-    "implant.wing_right.contact_mm2": 20.0,
+    "resection.margin.iliac_left.min_mm": 0.4,
+    "implant.mass_g": 6.0,
+    "implant.wing_left.contact_mm2": 50.0,
+    "implant.wing_right.contact_mm2": 50.0,
     "fixation.screw.L4_left.diameter_mm": 0.01,
     "fixation.screw.L5_right.diameter_mm": 0.01,
     "fixation.screw.L5_left.length_mm": 0.01,

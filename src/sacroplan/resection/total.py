@@ -27,6 +27,12 @@ PATCH_SHARE = 0.15
 JOINT_QUANTILE = 0.03
 """The joint's edge for the search: a few hundredths of its points may be spurs of the segmentation."""
 
+MISSED_NOTCH = 10.0
+"""Cut face below the notch costs this many times cut face above it: it is avoided where possible."""
+
+TIE = 0.01
+"""Costs within about a hundredth of the least count as equal; sampling alone moves them by that."""
+
 SEARCH_STEP_DEG = 2.5
 """Step of the two plane angles; the cost is flat to within 1 % over such a step."""
 
@@ -146,23 +152,30 @@ def iliac_plane(
     yaw_low, yaw_high = evidence.span("SP-RES-04", "yaw")
     tilt_low, tilt_high = evidence.span("SP-RES-04", "tilt")
     per_area = evidence.value("SP-RES-03")
-    best: tuple[tuple[bool, float], FloatArray, float] | None = None
-    for yaw in np.arange(yaw_low, yaw_high + 1e-9, SEARCH_STEP_DEG):
-        for tilt in np.arange(tilt_low, tilt_high + 1e-9, SEARCH_STEP_DEG):
-            a, b = np.radians(yaw), np.radians(tilt)
-            # Yaw turns the normal from medial towards posterior, tilt from medial towards cranial.
-            normal = unit([-np.sin(a) * np.cos(b), np.sin(b), medial * np.cos(a) * np.cos(b)])
-            edges = [float(np.quantile(p @ normal, q)) - c for p, c, q in barrier]
-            offset = min(edges) - 0.5 * kerf_mm
-            d = bone @ normal - offset
-            lost = float(np.count_nonzero(d > 0)) * SEARCH_SPACING_MM**3
-            area = _slab_area(d)
-            misses_notch = _slab_area(below_notch @ normal - offset) > allowed
-            cost = (misses_notch, lost + per_area * area)
-            if best is None or cost < best[0]:
-                best = (cost, normal, offset)
-    assert best is not None
-    _, normal, offset = best
+
+    def placed(yaw: float, tilt: float) -> tuple[FloatArray, float]:
+        a, b = np.radians(yaw), np.radians(tilt)
+        # Yaw turns the normal from medial towards posterior, tilt from medial towards cranial.
+        normal = unit([-np.sin(a) * np.cos(b), np.sin(b), medial * np.cos(a) * np.cos(b)])
+        edges = [float(np.quantile(p @ normal, q)) - c for p, c, q in barrier]
+        return normal, min(edges) - 0.5 * kerf_mm
+
+    turns = [
+        (yaw, tilt)
+        for yaw in np.arange(yaw_low, yaw_high + 1e-9, SEARCH_STEP_DEG)
+        for tilt in np.arange(tilt_low, tilt_high + 1e-9, SEARCH_STEP_DEG)
+    ]
+    cost = np.empty(len(turns))
+    for n, (yaw, tilt) in enumerate(turns):
+        normal, offset = placed(yaw, tilt)
+        d = bone @ normal - offset
+        lost = float(np.count_nonzero(d > 0)) * SEARCH_SPACING_MM**3
+        missed = max(0.0, _slab_area(below_notch @ normal - offset) - allowed)
+        cost[n] = lost + per_area * (_slab_area(d) + MISSED_NOTCH * missed)
+    # The mean of all nearly best turns: a tie between two of them must not decide the plan.
+    weight = np.exp(-(cost - cost.min()) / (TIE * cost.min()))
+    yaw, tilt = weight @ np.array(turns) / weight.sum()
+    normal, offset = placed(float(yaw), float(tilt))
     through = axes.to_local(joint.centre)
     through = through + (offset - through @ normal) * normal
     return Plane(axes.to_world(through), axes.axes @ normal, hip.frame)
