@@ -54,10 +54,12 @@ def run(context: Context) -> StageOutput:
     )
     implant = design(inp, parameters(context.config, ImplantParameters()), context.progress)
     metrics, doubts = implant.metrics(), list(implant.doubts)
+    corridors = {w.screw.name: w for w in screws.wings}
     for screw in implant.wing_screws:
-        # Whoever placed a screw, the fixation room measures it where it now is.
-        checked = assess_wing_screw(
-            at(
+        # A screw of the fixation room keeps its measured corridor; the implant's own is measured now.
+        checked = corridors.get(screw.name) if not screw.proposed else None
+        if checked is None:
+            placed = at(
                 screw.name,
                 "ilium",
                 screw.side,
@@ -67,13 +69,15 @@ def run(context: Context) -> StageOutput:
                 screw.diameter_mm,
                 float(np.linalg.norm(screw.tip - screw.bone_entry)),
                 implant.core.frame,
-            ),
-            plan.remnants[f"hip_{screw.side}"],
-            landmarks.frames["pelvis"],
-            landmarks.points,
-            landmarks.hip_radius_mm.get(screw.side),
-            intake.volume,
-        )
+            )
+            checked = assess_wing_screw(
+                placed,
+                plan.remnants[f"hip_{screw.side}"],
+                landmarks.frames["pelvis"],
+                landmarks.points,
+                landmarks.hip_radius_mm.get(screw.side),
+                intake.volume,
+            )
         metrics |= checked.metrics()
         doubts += checked.doubts
     return StageOutput(implant, metrics, tuple(doubts))
