@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 from sacroplan.case.config import new_config
 from sacroplan.errors import CaseError
+from sacroplan.formats.atomic import replaced_folder
 
 
 def create_case(
@@ -31,17 +31,8 @@ def create_case(
         return None if path is None else _relative(path, folder)
 
     text = new_config(name, _relative(ct, folder), named(labels), named(tumour))
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        (part / "case.toml").write_text(text, "utf-8")
-        if folder.exists():
-            folder.rmdir()
-        part.replace(folder)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise CaseError(f"{folder} could not be created ({error.strerror}).") from error
+    with replaced_folder(folder) as fresh:
+        (fresh / "case.toml").write_text(text, "utf-8")
     return folder / "case.toml"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from sacroplan.case.config import new_config
@@ -19,6 +18,7 @@ def make_demo(folder: Path, progress: Progress = silent) -> None:
     the phantom's own), ``input/truth`` (labels and landmarks, for comparison; the plan does not
     read them) and ``case.toml``.
     """
+    from sacroplan.formats.atomic import replaced_folder
     from sacroplan.formats.dicom_out import write_ct_series
     from sacroplan.formats.labels import write_labels_nifti
     from sacroplan.formats.markups import write_points
@@ -31,9 +31,7 @@ def make_demo(folder: Path, progress: Progress = silent) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CaseError(f"{folder} exists already and is no sacroplan case; choose another folder.")
     phantom = build(PhantomParameters(), part(progress, 0.0, 0.6))
-    fresh = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
+    with replaced_folder(folder) as fresh:
         (fresh / "input" / "truth").mkdir(parents=True)
         progress(0.6, "writing DICOM")
         write_ct_series(
@@ -50,10 +48,4 @@ def make_demo(folder: Path, progress: Progress = silent) -> None:
         write_points(phantom.landmarks, fresh / "input" / "truth" / "landmarks.mrk.json")
         text = new_config(CASE_ID, "input/ct", None, "input/tumour.nii.gz")
         (fresh / "case.toml").write_text(text, "utf-8")
-        if folder.exists():
-            folder.rmdir()
-        fresh.rename(folder)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise CaseError(f"{folder} could not be written ({error.strerror or error}).") from error
     progress(1.0, "synthetic patient ready")

@@ -22,6 +22,7 @@ from sacroplan.case.stage import (
     stage_folder,
 )
 from sacroplan.errors import CaseError, SacroplanError
+from sacroplan.formats.atomic import write_text
 
 log = logging.getLogger(__name__)
 
@@ -158,14 +159,7 @@ def _write_if_changed(path: Path, table: Any) -> None:
     text = json.dumps(table, indent=2, sort_keys=True, default=str) + "\n"
     if path.is_file() and path.read_text("utf-8") == text:
         return
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, "utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CaseError(f"{path} could not be written ({error.strerror}).") from error
+    write_text(path, text)
 
 
 def _write_summaries(report: RunReport) -> None:

@@ -14,7 +14,7 @@ from sacroplan import evidence
 from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
 from sacroplan.geometry.primitives import box
-from sacroplan.geometry.slicing import CrossSection, plane_axes
+from sacroplan.geometry.slicing import CrossSection
 from sacroplan.geometry.surface import Surface
 from sacroplan.resection.cuts import Cut, osteotomy
 
@@ -216,8 +216,3 @@ def iliac_cut(
     low[1] = float(axes.to_local(notch)[1]) + 2.0
     region = box(AxisFrame("region", axes.origin, axes.axes, hip.frame), low, high + 10.0)
     return osteotomy(f"iliac_{side}", f"hip_{side}", hip, plane, kerf_mm, region)
-
-
-def centre_axes(plane: Plane, axes: AxisFrame) -> FloatArray:
-    """(3, 3) in-plane basis with v cranial, for drawings of a cut face."""
-    return plane_axes(plane, axes.axes[:, 1])

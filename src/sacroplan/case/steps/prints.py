@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from sacroplan.case.config import CaseConfig
-from sacroplan.case.stage import Context, Stage, StageOutput
+from sacroplan.case.stage import Context, Stage, StageOutput, stage_folder
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.guides import Guides
 from sacroplan.case.steps.resection import Resection
@@ -144,25 +146,25 @@ def print_files(
 
 
 def slicer_files(context: Context) -> dict[str, Callable[[Path], None]]:
-    """Bones, landmarks, planes, screws and rods as 3D Slicer opens them."""
-    from sacroplan.formats.markups import write_lines, write_planes, write_points
-    from sacroplan.formats.segnrrd import write_segnrrd
+    """Bones, landmarks, planes and screws as 3D Slicer opens them."""
+    from sacroplan.formats.markups import write_lines
 
-    bones: BoneModel = context.result("bones")
-    landmarks = context.result("landmarks")
-    resection: Resection = context.result("resection")
     screws: Screws = context.result("screws")
     implant = context.result("implant")
-    planes = [(c.name, c.plane, 80.0) for c in resection.plan.cuts]
     lines = {p.screw.name: (p.screw.entry, p.screw.tip) for p in screws.plans}
     lines |= {s.name: (s.head, s.tip) for s in implant.wing_screws}
-    folder = "dossier/slicer"
-    return {
-        f"{folder}/bones.seg.nrrd": lambda path: write_segnrrd(bones.labels, path),
-        f"{folder}/landmarks.mrk.json": lambda path: write_points(landmarks.points, path),
-        f"{folder}/planes.mrk.json": lambda path: write_planes(planes, path),
-        f"{folder}/screws.mrk.json": lambda path: write_lines(lines, path),
+    made = {
+        "bones.seg.nrrd": "bones",
+        "landmarks.mrk.json": "landmarks",
+        "planes.mrk.json": "resection",
     }
+    # What earlier stages wrote for Slicer is copied as it is.
+    files: dict[str, Callable[[Path], None]] = {
+        f"dossier/slicer/{name}": partial(copyfile, stage_folder(context.folder, stage) / name)
+        for name, stage in made.items()
+    }
+    files["dossier/slicer/screws.mrk.json"] = lambda path: write_lines(lines, path)
+    return files
 
 
 def _parameters(config: CaseConfig) -> Any:
