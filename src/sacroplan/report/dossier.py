@@ -13,30 +13,42 @@ from sacroplan.report.pdf import render_pdf
 from sacroplan.report.scene import display_meshes
 
 
-def write(dossier: Dossier, folder: Path, progress: Progress = silent) -> list[Path]:
-    """Write ``report.html``, ``report.pdf`` and ``pictures/*.png`` into ``folder``; their paths.
+def drawn(dossier: Dossier, progress: Progress = silent) -> dict[str, bytes]:
+    """The files of a dossier by relative name: ``report.html``, ``report.pdf``, ``pictures/*.png``.
 
-    The same dossier gives the same bytes. Files appear whole or not at all; an older
-    ``pictures`` folder is replaced as one.
+    The same dossier gives the same bytes.
 
     Raises
     ------
-    EvidenceError : a row is cited that does not exist. FormatError : the folder cannot be written.
-    ReportError : a picture or the PDF cannot be made.
+    EvidenceError : a row is cited that does not exist. ReportError : a picture or the PDF cannot be
+    made.
+    """
+    meshes = display_meshes(dossier.scene, part(progress, 0.0, 0.3))
+    content = build(dossier, meshes, part(progress, 0.3, 0.8))
+    progress(0.8, "report.html")
+    files = {"report.html": render_html(dossier, content, meshes).encode("utf-8")}
+    progress(0.9, "report.pdf")
+    files["report.pdf"] = render_pdf(content)
+    return files | {f"pictures/{name}": png for name, png in content.pictures.items()}
+
+
+def write(dossier: Dossier, folder: Path, progress: Progress = silent) -> list[Path]:
+    """Write the files of :func:`drawn` into ``folder``; their paths.
+
+    Files appear whole or not at all; an older ``pictures`` folder is replaced as one.
+
+    Raises
+    ------
+    EvidenceError, ReportError : as :func:`drawn`. FormatError : the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    meshes = display_meshes(dossier.scene, part(progress, 0.0, 0.3))
-    content = build(dossier, meshes, part(progress, 0.3, 0.8))
-    progress(0.8, "writing report.html")
-    html = render_html(dossier, content, meshes)
-    progress(0.85, "setting report.pdf")
-    pdf = render_pdf(content)
+    files = drawn(dossier, part(progress, 0.0, 0.95))
     with replaced_folder(folder / "pictures") as pictures:
-        for name, png in content.pictures.items():
-            (pictures / name).write_bytes(png)
-    write_bytes(folder / "report.html", html.encode("utf-8"))
-    write_bytes(folder / "report.pdf", pdf)
+        for name, data in files.items():
+            if name.startswith("pictures/"):
+                (pictures / Path(name).name).write_bytes(data)
+    for name in ("report.html", "report.pdf"):
+        write_bytes(folder / name, files[name])
     progress(1.0, "dossier written")
-    files = [folder / "report.html", folder / "report.pdf"]
-    return files + [folder / "pictures" / name for name in content.pictures]
+    return [folder / name for name in files]

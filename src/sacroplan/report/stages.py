@@ -8,33 +8,21 @@ from typing import Any
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.pipeline import PLAN_STAGES
 from sacroplan.case.stage import Context, Stage, StageOutput
-from sacroplan.progress import part
 
 
 def run(context: Context) -> StageOutput:
     """Draw the dossier."""
     from sacroplan.report.assemble import dossier
-    from sacroplan.report.content import build
-    from sacroplan.report.html import render_html
-    from sacroplan.report.pdf import render_pdf
-    from sacroplan.report.scene import display_meshes
+    from sacroplan.report.dossier import drawn
 
-    told = context.progress
-    told(0.0, "gathering")
-    shown = dossier(context)
-    meshes = display_meshes(shown.scene, part(told, 0.05, 0.3))
-    content = build(shown, meshes, part(told, 0.3, 0.8))
-    told(0.85, "report.html")
-    html = render_html(shown, content, meshes).encode("utf-8")
-    told(0.9, "report.pdf")
-    pdf = render_pdf(content)
+    files = drawn(dossier(context), context.progress)
 
     def writer(data: bytes) -> Any:
         return lambda path: Path(path).write_bytes(data)
 
-    files = {"dossier/report.html": writer(html), "dossier/report.pdf": writer(pdf)}
-    files |= {f"dossier/pictures/{n}": writer(png) for n, png in content.pictures.items()}
-    return StageOutput({"pictures": tuple(content.pictures)}, {}, (), files)
+    pictures = tuple(Path(n).name for n in files if n.startswith("pictures/"))
+    writers = {f"dossier/{name}": writer(data) for name, data in files.items()}
+    return StageOutput({"pictures": pictures}, {}, (), writers)
 
 
 def _parameters(config: CaseConfig) -> Any:
