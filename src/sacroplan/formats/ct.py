@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sacroplan.errors import Doubt, FormatError, GeometryError, ImagingError
 from sacroplan.formats import dicom_in
+from sacroplan.formats.dicom_source import DicomSource, source_of
 from sacroplan.formats.images import RawImage, kind_of, read_image
 from sacroplan.geometry.volume import Volume, VolumeGeometry
 from sacroplan.progress import Progress, silent
@@ -32,6 +33,7 @@ class CtInfo:
     gantry_tilt_deg : tilt found in the slice positions (0 when straight), None if unknown.
     acquired : ``"YYYY-MM"`` at most, empty if unknown.
     set_aside : what the folder also held and was not used.
+    source : identifiers of the slices, for DICOM with complete ones; None for any other CT.
     """
 
     modality: str
@@ -51,6 +53,7 @@ class CtInfo:
     patient_position: str = ""
     acquired: str = ""
     set_aside: tuple[str, ...] = ()
+    source: DicomSource | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         """Plain dictionary for provenance."""
@@ -144,6 +147,7 @@ def _from_dicom(path: Path, series: str | None, progress: Progress, modality: st
         patient_position=first.patient_position,
         acquired=first.acquired,
         set_aside=stack.set_aside,
+        source=source_of(stack.slices),
     )
     return CtImage(volume, info, stack.doubts)
 

@@ -56,7 +56,8 @@ _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "Rows", "Columns", "PixelSpacing",
     "SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient",
     "GantryDetectorTilt", "KVP", "ConvolutionKernel", "Manufacturer", "ManufacturerModelName",
-    "RescaleSlope", "RescaleIntercept", "RescaleType", "SeriesInstanceUID", "SeriesNumber",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "StudyInstanceUID", "SeriesInstanceUID",
+    "SeriesNumber",
     "SeriesDescription", "FrameOfReferenceUID", "AcquisitionNumber", "AcquisitionDate",
     "SeriesDate", "StudyDate", "AcquisitionDateTime", "InstanceNumber", "NumberOfFrames",
     "PatientPosition", "ContrastBolusAgent", "PixelPaddingValue", "SamplesPerPixel",
@@ -96,6 +97,8 @@ class Slice:
     tilt_deg: float
     lossy: bool
     modality: str
+    study_uid: str = ""
+    sop_class_uid: str = ""
 
     @property
     def normal(self) -> FloatArray:
@@ -306,6 +309,8 @@ def _slices_of(path: Path, ds: Any) -> list[Slice] | str:
                 lossy=lossy_flag == "01"
                 or (syntax in LOSSY and lossy_flag != "00" and not syntax.endswith("91")),
                 modality=_text(ds.get("Modality")),
+                study_uid=_text(ds.get("StudyInstanceUID")),
+                sop_class_uid=_text(ds.get("SOPClassUID")),
             )
         )
     return out
