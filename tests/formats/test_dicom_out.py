@@ -6,12 +6,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from test_orientations import OBLIQUE
+from test_orientations import ALL_48, OBLIQUE
 
 from sacroplan.banner import BANNER
 from sacroplan.errors import FormatError
 from sacroplan.formats.ct import read_ct
-from sacroplan.formats.dicom_out import write_ct_series
+from sacroplan.formats.dicom_out import ct_source, write_ct_series
 from sacroplan.geometry.volume import Volume, VolumeGeometry
 
 
@@ -79,7 +79,21 @@ def test_faults(tmp_path: Path) -> None:
     for bad in ("", "a^b", "x" * 61, "a\\b"):
         with pytest.raises(FormatError, match="case id"):
             write_ct_series(v, tmp_path / "ct", case_id=bad)
-    mirrored = VolumeGeometry((9, 7, 5), [1, 1, 1], [0, 0, 0], np.diag([-1.0, 1, 1]))
-    with pytest.raises(FormatError, match="left-handed"):
-        write_ct_series(Volume(mirrored, v.data), tmp_path / "ct", case_id="P-01")
     assert not (tmp_path / "ct").exists()
+
+
+@pytest.mark.parametrize("turn", ALL_48)
+def test_any_grid_is_held_left_handed_ones_too(tmp_path: Path, turn: np.ndarray) -> None:
+    """A slice says itself where it lies, so a stack may run against the normal of its slices."""
+    v = volume(turn @ OBLIQUE, "1.2.840.5")
+    source = write_ct_series(v, tmp_path / "ct", case_id="P-01")
+    ct = read_ct(tmp_path / "ct")
+    truth = v.canonical()
+    assert ct.volume.geometry.matches(truth.geometry)
+    np.testing.assert_array_equal(ct.volume.data, truth.data)
+    read = ct.info.source
+    assert read is not None
+    assert set(read.sop_uids) == set(source.sop_uids) == set(ct_source(v, "P-01").sop_uids)
+    for uid, position in zip(read.sop_uids, read.positions, strict=True):
+        mine = source.positions[source.sop_uids.index(uid)]
+        np.testing.assert_allclose(position, mine, atol=1e-6)
