@@ -120,7 +120,7 @@ def chain(outer: Rigid, inner: Rigid) -> Rigid:
 
 
 def endplate(map_: BoneMap) -> dict[str, FloatArray]:
-    """S1 superior endplate in the world: centre, ANT, POST (3,) and unit ``normal`` (cranial)."""
+    """S1 superior endplate in the world: centre, ANT, POST, left, right (3,), unit ``normal`` cranial."""
     c = reference.array("sacrum", "S1_corners")
     half = reference.array("sacrum", "S1_body")[0]
     points = map_.to_world(
@@ -141,6 +141,8 @@ def endplate(map_: BoneMap) -> dict[str, FloatArray]:
         "S1EP": 0.5 * (points[0] + points[1]),
         "S1EP_ANT": points[0],
         "S1EP_POST": points[1],
+        "left": points[2],
+        "right": points[3],
         "normal": normal,
     }
 
