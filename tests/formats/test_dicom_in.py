@@ -187,9 +187,10 @@ def test_exact_repeats_are_dropped_and_contradictions_refused(tmp_path: Path) ->
     write_stack(tmp_path / "a", ramp(), prefix="copy")
     ct = read_ct(tmp_path / "a")
     np.testing.assert_array_equal(ct.volume.data, ramp())
-    assert "8 x repeated slice" in ct.info.set_aside
+    repeated = "8 x repeated slice (z = 0.0, 1.0, 2.0, 3.0, 4.0 ... mm)"
+    assert repeated in ct.info.set_aside
     write_stack(tmp_path / "a", ramp() + 1, prefix="copy")
-    with pytest.raises(ImagingError, match="different images of the same place"):
+    with pytest.raises(ImagingError, match=r"different images of the same place \(z = 0\.0 mm\)"):
         read_ct(tmp_path / "a")
 
 
@@ -233,6 +234,9 @@ def test_refusals_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "zero.dcm").write_bytes(b"")
     (tmp_path / "nifti").mkdir()
     (tmp_path / "nifti" / "ct.nii.gz").write_bytes(b"x")
+    (tmp_path / "two_images").mkdir()
+    (tmp_path / "two_images" / "ct.nii.gz").write_bytes(b"x")
+    (tmp_path / "two_images" / "other.nrrd").write_bytes(b"x")
     (tmp_path / "stub").mkdir()
     (tmp_path / "stub" / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
     write_stack(tmp_path / "cut", ramp())
@@ -245,7 +249,8 @@ def test_refusals_are_one_sentence(tmp_path: Path) -> None:
         "lone.dcm": "not DICOM",
         "lone.txt": "not DICOM",
         "zero.dcm": "not DICOM",
-        "nifti": r"give one of its image files by name \(ct\.nii\.gz\)",
+        "nifti": r"ct\.nii\.gz is not a NIfTI file",
+        "two_images": r"give one of its image files by name \(ct\.nii\.gz, other\.nrrd\)",
         "stub": "none of them DICOM",
         "cut": "s003.dcm: its pixel data are damaged",
     }

@@ -13,8 +13,17 @@ import numpy.typing as npt
 
 from sacroplan.errors import Doubt, FormatError, GeometryError, ImagingError
 from sacroplan.formats import dicom_in
+from sacroplan.formats.archive import Gathered, opened
+from sacroplan.formats.dicom_in import Series
 from sacroplan.formats.dicom_source import DicomSource, source_of
-from sacroplan.formats.images import RawImage, kind_of, read_image
+from sacroplan.formats.dicom_words import kernel_class
+from sacroplan.formats.images import (
+    RawImage,
+    kind_of,
+    metaimage_fields,
+    nrrd_data_file,
+    read_image,
+)
 from sacroplan.geometry.volume import Volume, VolumeGeometry
 from sacroplan.progress import Progress, silent
 
@@ -31,6 +40,8 @@ class CtInfo:
     slice_axis : canonical axis (0, 1, 2) along which slices were acquired; None if unknown.
     slice_thickness_mm : nominal thickness of a slice, None if unknown.
     gantry_tilt_deg : tilt found in the slice positions (0 when straight), None if unknown.
+    kernel_class : ``"sharp"`` or ``"smooth"`` by the kernel's name, empty if unknown.
+    why : in words, why this series was taken.
     acquired : ``"YYYY-MM"`` at most, empty if unknown.
     set_aside : what the folder also held and was not used.
     source : identifiers of the slices, for DICOM with complete ones; None for any other CT.
@@ -44,6 +55,8 @@ class CtInfo:
     gantry_tilt_deg: float | None = None
     kvp: float | None = None
     kernel: str = ""
+    kernel_class: str = ""
+    why: str = ""
     model: str = ""
     contrast: str = ""
     series_uid: str = ""
@@ -75,13 +88,13 @@ def read_ct(
     progress: Progress = silent,
     modality: str = "CT",
 ) -> CtImage:
-    """Read a CT from a DICOM folder or file, NIfTI, NRRD or MetaImage.
+    """Read a CT from DICOM (folder, slice, DICOMDIR), NIfTI, NRRD, MetaImage, or a zip of these.
 
     Parameters
     ----------
     path : folder or file. One DICOM slice stands for its whole series.
-    series : DICOM series instance UID, number or description; without it the series with most axial
-        slices is taken and a doubt names the others.
+    series : DICOM series instance UID, number or description as :func:`list_series` tells them;
+        without it the best one is taken and a doubt names the others.
     modality : ``"CT"``; ``"MR"`` reads an MRI from DICOM by the same rules.
 
     Returns
@@ -96,13 +109,61 @@ def read_ct(
         (HANDBOOK CT-06).
     """
     file = Path(path)
-    if not file.exists():
-        raise FormatError(f"{file} does not exist.")
-    if file.is_dir():
-        return _from_dicom(file, series, progress, modality)
-    if kind_of(file) is not None:
-        return _from_image(read_image(file), file, modality)
-    return _from_dicom(file, series, progress, modality)
+    with opened(file) as found:
+        image = _lone_image(file, found)
+        if image is not None:
+            progress(0.1, "reading the image")
+            return _from_image(read_image(image), image, modality)
+        return _from_dicom(file, found, series, progress, modality)
+
+
+def list_series(
+    path: str | os.PathLike[str], series: str | None = None, modality: str = "CT"
+) -> Series:
+    """Every DICOM series behind a path, the chosen one first, with the reason for or against it.
+
+    Raises
+    ------
+    FormatError, ImagingError : as :func:`read_ct`, and for an image file that holds no series.
+    """
+    file = Path(path)
+    with opened(file) as found:
+        image = _lone_image(file, found)
+        if image is not None:
+            raise FormatError(f"{file} is one image, there are no series to choose from.")
+        return dicom_in.list_series(file, found, series, modality)
+
+
+def _lone_image(path: Path, found: Gathered) -> Path | None:
+    """The NIfTI, NRRD or MetaImage file that a path stands for, None where it is DICOM.
+
+    A folder or zip stands for its only image where it holds no DICOM at all.
+    """
+    images = [f for f in found.files if kind_of(f) is not None]
+    if found.files == (path,):
+        return path if images else None
+    if len(images) != 1 or any(dicom_in.is_dicom(f) for f in found.files):
+        return None
+    return images[0]
+
+
+def inputs_of(path: Path) -> list[Path]:
+    """The files and folders that are read for a CT: for one slice, its folder; for a header, its data.
+
+    What changes in none of these cannot change what :func:`read_ct` returns.
+    """
+    if path.is_dir() or not path.is_file():
+        return [path]
+    kind = kind_of(path)
+    if kind is None:
+        return [path.parent] if dicom_in.is_dicom(path) else [path]
+    data = None
+    if kind == "metaimage":
+        data = metaimage_fields(path).get("elementdatafile")
+    elif kind == "nrrd":
+        data = nrrd_data_file(path)
+    beside = path.parent / data if data and data.upper() != "LOCAL" else None
+    return [path, beside] if beside is not None and beside.is_file() else [path]
 
 
 def _canonical(geometry: VolumeGeometry, data: npt.NDArray[Any]) -> tuple[Volume, list[int]]:
@@ -119,25 +180,32 @@ def _spacing(volume: Volume) -> tuple[float, float, float]:
     return float(s[0]), float(s[1]), float(s[2])
 
 
-def _from_dicom(path: Path, series: str | None, progress: Progress, modality: str) -> CtImage:
-    data, stack, origin, frame = dicom_in.load(path, series, modality, progress)
+def _from_dicom(
+    path: Path, found: Gathered, series: str | None, progress: Progress, modality: str
+) -> CtImage:
+    loaded = dicom_in.load(path, found, series, modality, progress)
+    data, stack = loaded.data, loaded.stack
     shape = (data.shape[0], data.shape[1], data.shape[2])
     try:
-        geometry = VolumeGeometry(shape, stack.spacing_mm, origin, stack.direction, frame)
+        geometry = VolumeGeometry(
+            shape, stack.spacing_mm, loaded.origin, stack.direction, loaded.frame
+        )
     except GeometryError as error:
         raise ImagingError(f"{path}: {error}") from error
     volume, axes = _canonical(geometry, data)
+    del data
     first = stack.slices[0]
-    tilt = np.degrees(np.arctan2(np.linalg.norm(stack.shear_mm), stack.spacing_mm[2]))
     info = CtInfo(
         modality=first.modality,
         source_format="dicom",
         spacing_mm=_spacing(volume),
         slice_axis=axes.index(2),
         slice_thickness_mm=first.thickness_mm,
-        gantry_tilt_deg=float(tilt),
+        gantry_tilt_deg=stack.tilt_deg if stack.slides else 0.0,
         kvp=first.kvp,
         kernel=first.kernel,
+        kernel_class=kernel_class(first.kernel),
+        why=loaded.why,
         model=first.model,
         contrast=first.contrast,
         series_uid=first.series_uid,
@@ -146,10 +214,10 @@ def _from_dicom(path: Path, series: str | None, progress: Progress, modality: st
         series_number=first.series_number,
         patient_position=first.patient_position,
         acquired=first.acquired,
-        set_aside=stack.set_aside,
+        set_aside=loaded.set_aside,
         source=source_of(stack.slices),
     )
-    return CtImage(volume, info, stack.doubts)
+    return CtImage(volume, info, loaded.doubts)
 
 
 def _hounsfield(raw: RawImage, path: Path) -> npt.NDArray[Any]:

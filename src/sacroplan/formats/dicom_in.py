@@ -1,325 +1,80 @@
 """A DICOM folder in, the one CT series that can be planned on out.
 
-The steps are: find every DICOM file, read the few header entries that matter, set aside what is no
-CT slice (scouts, reports, dose sheets, segmentations), group the rest into series, choose one,
-prove that its slices form a regular stack, and only then read pixels.
+The steps are: read the few header entries that matter (:mod:`.dicom_headers`), set aside what is
+no CT slice (scouts, reports, dose sheets, segmentations), group the rest into series and choose one
+(:mod:`.dicom_series`), prove that its slices form a stack (:mod:`.dicom_stack`), read pixels, and
+lay them on a rectangular grid (:mod:`.dicom_resample`).
 """
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, FormatError, ImagingError
-from sacroplan.formats.dicom_pixels import LOSSY, stored_values
-from sacroplan.formats.images import kind_of
+from sacroplan.formats.archive import Gathered, gather, inside
+from sacroplan.formats.dicom_headers import (
+    HEADER_ERRORS,
+    ROUNDED_AXES,
+    Slice,
+    frames_of,
+    is_dicom,
+    quiet,
+    read_header,
+    skew,
+    slices_of,
+    why_not,
+)
+from sacroplan.formats.dicom_pixels import stored_values
+from sacroplan.formats.dicom_resample import AIR_HU, rectangular
+from sacroplan.formats.dicom_series import Candidate, choose
+from sacroplan.formats.dicom_stack import MIN_SLICES, TILT_TOLERANCE_DEG, Stack
+from sacroplan.formats.images import MAX_VOXELS, kind_of
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray
 from sacroplan.progress import Progress, part, silent
 
-MIN_SLICES = 3
-"""Fewer slices do not show whether their spacing is uniform."""
+__all__ = ["Loaded", "Series", "Slice", "is_dicom", "list_series", "load", "read_header"]
 
-ORIENTATION_TOLERANCE = 1e-3
-"""Slices whose axes differ less are parallel: 0.06 degrees, 0.25 mm over half a 500 mm image.
-Header strings with six decimals stay below 1e-5; scanners that round to three stay below this."""
-
-POSITION_TOLERANCE_MM = 0.01
-"""Two slices nearer than this lie at the same place."""
-
-TILT_TOLERANCE_DEG = 0.1
-"""A stack whose slices slide sideways by less than this is not tilted; the shift over 300 mm is
-0.5 mm, and header rounding of table positions stays below."""
-
-AIR_HU = -1024
-"""What scanners store outside the reconstructed circle; lower padding values are raised to it."""
-
-HEADER_ERRORS = (
-    ValueError, KeyError, AttributeError, TypeError, NotImplementedError, EOFError, OSError,
-    IndexError, struct.error, RecursionError, MemoryError,
-)  # fmt: skip
-"""What pydicom raises on damaged headers."""
-
-_CT = "1.2.840.10008.5.1.4.1.1.2"
-_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-_LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
-_NO_VOLUME = {"LOCALIZER", "SCOUT", "PROJECTION IMAGE", "PERFUSION", "DOSE_INFO", "SCREEN SAVE"}
-
-_TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "Rows", "Columns", "PixelSpacing",
-    "SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient",
-    "GantryDetectorTilt", "KVP", "ConvolutionKernel", "Manufacturer", "ManufacturerModelName",
-    "RescaleSlope", "RescaleIntercept", "RescaleType", "StudyInstanceUID", "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDescription", "FrameOfReferenceUID", "AcquisitionNumber", "AcquisitionDate",
-    "SeriesDate", "StudyDate", "AcquisitionDateTime", "InstanceNumber", "NumberOfFrames",
-    "PatientPosition", "ContrastBolusAgent", "PixelPaddingValue", "SamplesPerPixel",
-    "LossyImageCompression", "PixelRepresentation", "BitsAllocated", "TemporalPositionIdentifier",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "BurnedInAnnotation",
-]  # fmt: skip
+UNREADABLE = ("unreadable header", "damaged header")
+"""Reasons that may hide a slice of the very series that is read."""
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Header of one CT slice: a file, or one frame of a multi-frame file. Lengths mm, LPS."""
-
-    path: Path
-    frame_index: int
-    sop_uid: str
-    series_uid: str
-    frame_uid: str
-    rows: int
-    columns: int
-    spacing: tuple[float, float]  # between rows, between columns
-    orientation: tuple[float, ...]
-    position: tuple[float, ...]
-    slope: float
-    intercept: float
-    thickness_mm: float | None
-    kvp: float | None
-    kernel: str
-    model: str
-    description: str
-    series_number: str
-    acquisition: str
-    acquired: str
-    contrast: str
-    patient_position: str
-    image_type: tuple[str, ...]
-    padding: int | None
-    tilt_deg: float
-    lossy: bool
-    modality: str
-    study_uid: str = ""
-    sop_class_uid: str = ""
-
-    @property
-    def normal(self) -> FloatArray:
-        """(3,) unit normal of the slice plane."""
-        o = np.array(self.orientation)
-        return np.asarray(np.cross(o[:3], o[3:]))
-
-    @property
-    def is_axial(self) -> bool:
-        """Whether the slice looks along the table: the normal is nearest to LPS z."""
-        return int(np.argmax(np.abs(self.normal))) == 2
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A regular stack of slices, sorted along its direction.
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One series as voxels.
 
     Attributes
     ----------
-    slices : in order.
-    spacing_mm : (3,) along columns (x of the slice), rows (y) and slices.
-    direction : (3, 3) unit vectors of those axes; the third may be sheared (gantry tilt).
-    shear_mm : (2,) sideways step of the slice origin per slice, along x and y of the slice.
-    set_aside : what was in the folder and not used, in words.
+    data : (columns, rows, slices) HU on a rectangular, uniform grid.
+    stack : how the slices were acquired.
+    origin : (3,) LPS of the centre of voxel (0, 0, 0).
+    frame : name of the frame of reference.
+    why : in words, why this series was taken.
+    set_aside : what else was found and not used, in words.
     doubts : reservations.
     """
 
-    slices: tuple[Slice, ...]
-    spacing_mm: FloatArray
-    direction: FloatArray
-    shear_mm: FloatArray
+    data: npt.NDArray[Any]
+    stack: Stack
+    origin: FloatArray
+    frame: str
+    why: str
     set_aside: tuple[str, ...]
     doubts: tuple[Doubt, ...]
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the file begins like DICOM, with or without its 128-byte preamble."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(132)
-    except OSError:
-        return False
-    return head[128:132] == b"DICM" or head[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00",
-                                                    b"\x08\x00\x16\x00", b"\x08\x00\x00\x00",
-                                                    b"\x02\x00\x00\x00")  # fmt: skip
+@dataclass(frozen=True)
+class Series:
+    """Every series behind a path, the chosen one first, and what is none."""
 
-
-def read_header(path: Path, pixels: bool = False) -> Any:
-    """The pydicom data set of a file; raises :class:`FormatError` when it is not readable DICOM."""
-    import pydicom
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-
-    try:
-        if pixels:
-            return pydicom.dcmread(path, force=True)
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-    except (InvalidDicomError, BytesLengthException, *HEADER_ERRORS) as error:
-        raise FormatError(f"{path} is not a readable DICOM file.") from error
-
-
-def _number(value: Any) -> float | None:
-    if value is None or str(value).strip() == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _text(value: Any) -> str:
-    """One clean line; multi-valued entries joined by a slash (kernel ['Br38f', '3'])."""
-    if value is None:
-        return ""
-    parts = [value] if isinstance(value, (str, bytes, int, float)) else list(value)
-    return re.sub(r"\s+", " ", "/".join(str(p) for p in parts)).strip()
-
-
-def _floats(value: Any, n: int) -> tuple[float, ...] | None:
-    if value is None or isinstance(value, str):
-        return None
-    try:
-        numbers = tuple(float(v) for v in value)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == n and bool(np.all(np.isfinite(numbers))) else None
-
-
-def _month(ds: Any) -> str:
-    """``YYYY-MM`` of the acquisition; the day is not kept (privacy)."""
-    for keyword in ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate"):
-        text = _text(ds.get(keyword)).replace(".", "")
-        if re.match(r"^(19|20)\d\d(0[1-9]|1[0-2])", text):
-            return f"{text[:4]}-{text[4:6]}"
-    return ""
-
-
-def _groups(ds: Any, index: int) -> list[Any]:
-    """Functional groups of one frame, the frame's own before the shared ones."""
-    out = []
-    per_frame = ds.get("PerFrameFunctionalGroupsSequence")
-    if per_frame is not None and index < len(per_frame):
-        out.append(per_frame[index])
-    shared = ds.get("SharedFunctionalGroupsSequence")
-    if shared is not None and len(shared):
-        out.append(shared[0])
-    return out
-
-
-class _FrameView:
-    """Reads an entry from a frame's functional groups, else from the data set itself."""
-
-    _HOME: ClassVar[dict[str, str]] = {
-        "PixelSpacing": "PixelMeasuresSequence",
-        "SliceThickness": "PixelMeasuresSequence",
-        "ImageOrientationPatient": "PlaneOrientationSequence",
-        "ImagePositionPatient": "PlanePositionSequence",
-        "RescaleSlope": "PixelValueTransformationSequence",
-        "RescaleIntercept": "PixelValueTransformationSequence",
-        "RescaleType": "PixelValueTransformationSequence",
-        "ConvolutionKernel": "CTReconstructionSequence",
-        "KVP": "CTXRayDetailsSequence",
-    }
-
-    def __init__(self, ds: Any, index: int) -> None:
-        self._ds = ds
-        self._groups = _groups(ds, index)
-
-    def get(self, keyword: str) -> Any:
-        home = self._HOME.get(keyword)
-        for group in self._groups if home else []:
-            sequence = group.get(home)
-            if sequence is not None and len(sequence) and keyword in sequence[0]:
-                return sequence[0].get(keyword)
-        return self._ds.get(keyword)
-
-
-def _why_not(ds: Any, modality: str) -> str | None:
-    """Why a file holds no slice of the wanted modality; None when it may."""
-    sop = _text(ds.get("SOPClassUID"))
-    found = _text(ds.get("Modality"))
-    if found != modality:
-        return f"modality {found or 'missing'}"
-    if modality == "CT" and sop not in ("", _CT, _ENHANCED_CT, _LEGACY_CT):
-        return "screen capture or report"
-    kinds = {str(v).upper() for v in (ds.get("ImageType") or [])}
-    if kinds & _NO_VOLUME:
-        return sorted(kinds & _NO_VOLUME)[0].lower()
-    if int(ds.get("SamplesPerPixel", 1) or 1) != 1:
-        return "colour image"
-    if _text(ds.get("RescaleType")) not in ("", "HU", "HU_MOD", "US"):
-        return f"values in {_text(ds.get('RescaleType'))}, not HU"
-    return None
-
-
-def _slices_of(path: Path, ds: Any) -> list[Slice] | str:
-    """Slices in one file, or in words what is missing."""
-    padding = ds.get("PixelPaddingValue")
-    try:
-        padding = None if padding is None or padding == "" else int(padding)
-    except (TypeError, ValueError):
-        padding = None
-    out = []
-    for index in range(int(ds.get("NumberOfFrames", 1) or 1)):
-        view = _FrameView(ds, index)
-        spacing = _floats(view.get("PixelSpacing"), 2)
-        orientation = _floats(view.get("ImageOrientationPatient"), 6)
-        position = _floats(view.get("ImagePositionPatient"), 3)
-        if spacing is None or min(spacing) <= 0:
-            return "pixel spacing missing"
-        if orientation is None or position is None:
-            return "position or orientation missing"
-        x, y = np.array(orientation[:3]), np.array(orientation[3:])
-        if abs(x @ x - 1) > 1e-2 or abs(y @ y - 1) > 1e-2 or abs(x @ y) > 1e-2:
-            return "image axes not at right angles"
-        slope = _number(view.get("RescaleSlope"))
-        kernel = _text(view.get("ConvolutionKernel"))
-        model = f"{_text(ds.get('Manufacturer'))} {_text(ds.get('ManufacturerModelName'))}".strip()
-        syntax = str(getattr(ds, "file_meta", {}).get("TransferSyntaxUID", ""))
-        lossy_flag = _text(ds.get("LossyImageCompression"))
-        out.append(
-            Slice(
-                path=path,
-                frame_index=index,
-                sop_uid=_text(ds.get("SOPInstanceUID")),
-                series_uid=_text(ds.get("SeriesInstanceUID")),
-                frame_uid=_text(ds.get("FrameOfReferenceUID")),
-                rows=int(ds.get("Rows", 0) or 0),
-                columns=int(ds.get("Columns", 0) or 0),
-                spacing=(spacing[0], spacing[1]),
-                orientation=orientation,
-                position=position,
-                slope=1.0 if slope is None or slope == 0 else slope,
-                intercept=_number(view.get("RescaleIntercept")) or 0.0,
-                thickness_mm=_number(view.get("SliceThickness")) or None,
-                kvp=_number(view.get("KVP")) or None,
-                kernel=kernel,
-                model=model,
-                description=_text(ds.get("SeriesDescription")),
-                series_number=_text(ds.get("SeriesNumber")),
-                acquisition=_text(ds.get("AcquisitionNumber")),
-                acquired=_month(ds),
-                contrast=_text(ds.get("ContrastBolusAgent")),
-                patient_position=_text(ds.get("PatientPosition")),
-                image_type=tuple(str(v).upper() for v in (ds.get("ImageType") or [])),
-                padding=padding,
-                tilt_deg=_number(ds.get("GantryDetectorTilt")) or 0.0,
-                lossy=lossy_flag == "01"
-                or (syntax in LOSSY and lossy_flag != "00" and not syntax.endswith("91")),
-                modality=_text(ds.get("Modality")),
-                study_uid=_text(ds.get("StudyInstanceUID")),
-                sop_class_uid=_text(ds.get("SOPClassUID")),
-            )
-        )
-    return out
-
-
-def _files(path: Path) -> Iterator[Path]:
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and not file.name.startswith(".") and file.name != "DICOMDIR":
-            yield file
+    candidates: tuple[Candidate, ...]
+    set_aside: tuple[str, ...]
 
 
 def _hint(files: Sequence[Path]) -> str:
@@ -329,398 +84,398 @@ def _hint(files: Sequence[Path]) -> str:
 
 
 def scan(
-    path: Path, modality: str = "CT", progress: Progress = silent
-) -> tuple[list[Slice], list[str]]:
-    """All slices of ``modality`` under a folder (or in one file), and what was set aside.
+    path: Path, found: Gathered, modality: str, progress: Progress = silent
+) -> tuple[list[Slice], dict[str, int]]:
+    """All slices of ``modality`` among files, and what was set aside (reason to count).
 
     Raises
     ------
-    FormatError : nothing under the path is DICOM.
+    FormatError : nothing is DICOM.
     """
-    files = [path] if path.is_file() else list(_files(path))
-    if not files:
-        raise FormatError(f"{path} is an empty folder; expected a DICOM series.")
+    aside = dict(found.aside)
+    links = sum(n for reason, n in aside.items() if "not followed" in reason)
+    beyond = f"; {links} links lead out of it and were not followed" if links else ""
+    if not found.files:
+        raise FormatError(f"{path} is an empty folder; expected a DICOM series{beyond}.")
     slices: list[Slice] = []
-    aside: dict[str, int] = {}
     readable = 0
-    for n, file in enumerate(files):
-        progress(n / len(files), "reading headers")
+    for n, file in enumerate(found.files):
+        progress(n / len(found.files), "reading headers")
         if not is_dicom(file):
             continue
+        reason: str | None = None
         try:
             ds = read_header(file)
             if not len(ds):
                 continue
             readable += 1
-            reason = "DICOM directory" if "SOPClassUID" not in ds and "Rows" not in ds else None
-            reason = reason or _why_not(ds, modality)
-            found = reason or _slices_of(file, ds)
+            with quiet():
+                reason = why_not(ds, modality)
+                ours = reason or slices_of(file, ds)
+            if isinstance(ours, str):
+                reason = ours
+            else:
+                slices.extend(ours)
         except FormatError:
-            found = "unreadable header"
+            reason = UNREADABLE[0]
         except HEADER_ERRORS:
             # pydicom decodes entries when they are asked for, so damage may show only here.
-            found = "damaged header"
-        if isinstance(found, str):
-            aside[found] = aside.get(found, 0) + 1
-        else:
-            slices.extend(found)
+            reason = UNREADABLE[1]
+        if reason is not None:
+            aside[reason] = aside.get(reason, 0) + 1
     if not readable:
         raise FormatError(
             f"{path} is not DICOM."
-            if path.is_file()
-            else f"{path} holds {len(files)} files, none of them DICOM{_hint(files)}."
+            if len(found.files) == 1 and found.files[0] == path
+            else f"{path} holds {len(found.files)} files, none of them DICOM"
+            f"{_hint(found.files)}{beyond}."
         )
-    return slices, [f"{count} x {reason}" for reason, count in sorted(aside.items())]
+    return slices, aside
 
 
-def _series(slices: Sequence[Slice]) -> list[tuple[Slice, ...]]:
-    """Group slices that can belong to one volume; split repeats (phases) of the same positions."""
-    groups: dict[tuple[Any, ...], list[Slice]] = {}
-    for s in slices:
-        axis = int(np.argmax(np.abs(s.normal)))
-        # Anonymisers blank the series UID; then the folder is the series.
-        series = s.series_uid or str(s.path.parent)
-        key = (series, s.frame_uid, s.rows, s.columns, s.spacing, s.kernel, axis)
-        groups.setdefault(key, []).append(s)
-    out: list[tuple[Slice, ...]] = []
-    for members in groups.values():
-        unique: dict[tuple[str, int], Slice] = {}
-        for s in members:
-            unique.setdefault((s.sop_uid or str(s.path), s.frame_index), s)
-        members = list(unique.values())
-        places = {tuple(np.round(s.position, 2)) for s in members}
-        acquisitions = {s.acquisition for s in members}
-        if len(places) < len(members) and len(acquisitions) > 1:
-            for number in sorted(acquisitions):
-                out.append(tuple(s for s in members if s.acquisition == number))
-        else:
-            out.append(tuple(members))
-    return out
+def _told(aside: Mapping[str, int]) -> list[str]:
+    return [f"{count} x {reason}" for reason, count in sorted(aside.items())]
 
 
-def _name(group: Sequence[Slice]) -> str:
-    s = group[0]
-    words = [f"series {s.series_number or '?'}"]
-    if s.description:
-        words.append(f"{s.description!r}")
-    if s.kernel:
-        words.append(f"kernel {s.kernel}")
-    return f"{', '.join(words)}, {len(group)} slices"
+def _around(
+    path: Path, found: Gathered, modality: str
+) -> tuple[Gathered, str | None, dict[str, int]]:
+    """The files to look through, the series of a single given slice, and what a DICOMDIR misses."""
+    if found.files != (path,):
+        return found, None, {}
+    if not is_dicom(path):
+        raise FormatError(f"{path} is not DICOM.")
+    head = read_header(path)
+    try:
+        with quiet():
+            if "DirectoryRecordSequence" in head:
+                listed, missing = _listed(path, head)
+                return listed, None, missing
+            if frames_of(head) != 1:
+                return found, None, {}
+            reason = why_not(head, modality)
+            ours = None if reason else slices_of(path, head)
+    except HEADER_ERRORS as error:
+        raise FormatError(f"{path} has a damaged DICOM header.") from error
+    if reason is not None or not isinstance(ours, list):
+        raise ImagingError(f"{path} is no {modality} slice: {reason or ours}.")
+    # One slice stands for its series, which lies beside it.
+    return gather(path.parent), ours[0].series_key, {}
 
 
-def _rank(group: Sequence[Slice]) -> tuple[Any, ...]:
-    """Axial first, then acquired rather than reformatted, then most slices, then thinnest."""
-    s = group[0]
-    return (
-        not s.is_axial,
-        "SECONDARY" in s.image_type,
-        -len(group),
-        s.thickness_mm if s.thickness_mm is not None else np.inf,
-        int(s.series_number) if s.series_number.isdigit() else 0,
-        s.series_uid,
-        s.kernel,
-        s.acquisition,
-    )
-
-
-def choose(
-    slices: Sequence[Slice], wanted: str | None, path: Path, aside: Sequence[str], modality: str
-) -> tuple[tuple[Slice, ...], list[tuple[Slice, ...]]]:
-    """The series to plan on and its rivals; ``wanted`` is a series UID, number or description.
-
-    Raises
-    ------
-    ImagingError : no series, no such series, or fewer than :data:`MIN_SLICES` slices.
-    """
-    note = f" (found: {', '.join(aside)})" if aside else ""
-    groups = sorted(_series(slices), key=_rank)
-    if not groups:
-        raise ImagingError(f"{path} holds no {modality} slices{note}.")
-    if wanted is not None:
-        chosen = [
-            g for g in groups if wanted in (g[0].series_uid, g[0].series_number, g[0].description)
-        ]
-        if not chosen:
-            names = "; ".join(_name(g) for g in groups)
-            raise ImagingError(f"{path} holds no series {wanted!r}; there are: {names}.")
-        groups = chosen
-    best = groups[0]
-    if len(best) < MIN_SLICES:
-        raise ImagingError(
-            f"{path} holds no {modality} volume: its largest series has {len(best)} slice"
-            f"{'s' if len(best) > 1 else ''}, at least {MIN_SLICES} are needed{note}."
-        )
-    return best, groups[1:]
-
-
-def stack(group: Sequence[Slice], path: Path) -> tuple[Stack, int]:
-    """Sort slices along their normal and prove that they form one regular stack (CT-06).
-
-    Returns the stack and the number of exact repeats dropped.
-
-    Raises
-    ------
-    ImagingError : the tilt varies, slices are missing, or their spacing is uneven; the message
-        names how many, where, and what was expected.
-    """
-    label = f"{path} ({_name(group)})"
-    orientation = np.array([s.orientation for s in group])
-    apart = np.abs(orientation - orientation[0]).max(axis=0).max()
-    if apart > ORIENTATION_TOLERANCE:
-        normals = np.array([s.normal for s in group])
-        angle = np.degrees(np.arccos(np.clip(normals @ normals[0], -1, 1))).max()
-        raise ImagingError(
-            f"{label}: the slices are not parallel, their tilt varies by up to {angle:.1f} "
-            "degrees; a planning CT needs one fixed gantry angle (CT-06)."
-        )
-    tilts = [s.tilt_deg for s in group]
-    if max(tilts) - min(tilts) > TILT_TOLERANCE_DEG:
-        raise ImagingError(
-            f"{label}: the gantry tilt varies from {min(tilts):g} to {max(tilts):g} degrees; "
-            "a planning CT needs one fixed gantry angle (CT-06)."
-        )
-    mean = orientation.mean(axis=0)
-    x = mean[:3] / np.linalg.norm(mean[:3])
-    y = mean[3:] - (mean[3:] @ x) * x
-    y /= np.linalg.norm(y)
-    normal = np.cross(x, y)
-    positions = np.array([s.position for s in group])
-    along = positions @ normal
-    order = np.lexsort((np.arange(len(group)), along))
-    kept = [int(order[0])]
-    repeats = 0
-    for n in order[1:]:
-        if np.linalg.norm(positions[n] - positions[kept[-1]]) < POSITION_TOLERANCE_MM:
-            if _pixels(group[int(n)]) != _pixels(group[kept[-1]]):
-                raise ImagingError(
-                    f"{label}: {group[kept[-1]].path.name} and {group[int(n)].path.name} show "
-                    "different images of the same place; export one phase or reconstruction only."
-                )
-            repeats += 1
+def _listed(path: Path, head: Any) -> tuple[Gathered, dict[str, int]]:
+    """The files a DICOMDIR refers to, as far as they are there and lie in its folder."""
+    folder = path.parent
+    everything = gather(folder)
+    by_name = {
+        f.relative_to(folder).as_posix().upper().split(";")[0].removesuffix("."): f
+        for f in everything.files
+    }
+    files: list[Path] = []
+    aside = dict(everything.aside)
+    missing = 0
+    for record in head.DirectoryRecordSequence:
+        entry = record.get("ReferencedFileID")
+        if entry is None or entry == "":
             continue
-        kept.append(int(n))
-    if len(kept) < MIN_SLICES:
-        raise ImagingError(
-            f"{label}: only {len(kept)} different slice positions, "
-            f"at least {MIN_SLICES} are needed."
+        name = "/".join([entry] if isinstance(entry, str) else [str(p) for p in entry])
+        if inside(folder, name) is None or name.startswith("/"):
+            reason = "DICOMDIR entry that leads out of its folder, not followed"
+            aside[reason] = aside.get(reason, 0) + 1
+            continue
+        file = by_name.get(name.upper())
+        if file is None:
+            missing += 1
+        else:
+            files.append(file)
+    if missing:
+        aside["file named by the DICOMDIR, not there"] = missing
+    if not files:
+        raise FormatError(
+            f"{path} names no file that is there ({missing} are missing); "
+            "name the folder of the images instead."
         )
-    gaps = np.diff(along[kept])
-    typical = float(np.median(gaps))
-    _check_gaps(label, group, kept, gaps, typical)
-    steps = np.diff(positions[kept], axis=0)
-    sideways = steps @ np.stack([x, y], axis=1)
-    if np.abs(sideways - sideways.mean(axis=0)).max() > max(0.05 * typical, POSITION_TOLERANCE_MM):
-        raise ImagingError(
-            f"{label}: the slices are not stacked straight, they slide sideways by "
-            f"{sideways.min():.2f} to {sideways.max():.2f} mm from one to the next (CT-06)."
-        )
-    total = positions[kept[-1]] - positions[kept[0]]
-    n = len(kept) - 1
-    spacing = float(total @ normal) / n
-    shear = np.array([total @ x, total @ y]) / n
-    tilt = np.degrees(np.arctan2(np.linalg.norm(shear), spacing))
-    if tilt <= TILT_TOLERANCE_DEG:
-        shear = np.zeros(2)
-    between_rows, between_columns = group[0].spacing
-    return (
-        Stack(
-            tuple(group[n] for n in kept),
-            np.array([between_columns, between_rows, spacing]),
-            np.column_stack([x, y, normal]),
-            shear,
-            (),
-            (),
-        ),
-        repeats,
-    )
+    return Gathered(tuple(sorted(set(files))), aside), {"missing": missing}
 
 
-def _pixels(s: Slice) -> tuple[int, bytes]:
-    """What makes two slices at one place the same image."""
-    return s.frame_index, bytes(read_header(s.path, pixels=True).get("PixelData", b""))
-
-
-def _check_gaps(
-    label: str, group: Sequence[Slice], kept: list[int], gaps: FloatArray, typical: float
-) -> None:
-    """Refuse missing slices and uneven spacing by name; limit: coefficient of variation, CT-06."""
-    limit = evidence.value("CT-06", "spacing_cv") / 100.0
-    cv = float(gaps.std() / gaps.mean())
-    # The variation over the whole stack hides one wrong gap in a long series: each is tested too.
-    worst = float(np.abs(gaps - typical).max()) / typical
-    if cv < limit and worst < 10 * limit:
-        return
-    holes = np.flatnonzero(gaps > 1.5 * typical)
-    others = np.abs(np.delete(gaps, holes) - typical)
-    multiples = np.round(gaps[holes] / typical)
-    if len(holes) and (not len(others) or others.max() < 10 * limit * typical):
-        missing = int((multiples - 1).sum())
-        at = ", ".join(f"{group[kept[int(h)]].position[2]:.1f}" for h in holes[:3])
-        raise ImagingError(
-            f"{label}: about {missing} slice{'s are' if missing > 1 else ' is'} missing, above "
-            f"z = {at} mm (gaps up to {gaps.max():.2f} mm where {typical:.2f} mm is usual); "
-            "export the complete series again (CT-06)."
-        )
-    raise ImagingError(
-        f"{label}: the slice spacing is uneven, {gaps.min():.2f} to {gaps.max():.2f} mm "
-        f"(variation {100 * cv:.1f} %, allowed {100 * limit:.0f} %); "
-        "one series of uniform spacing is needed (CT-06)."
-    )
-
-
-def read_stack(stack_: Stack, progress: Progress = silent) -> npt.NDArray[Any]:
-    """(columns, rows, slices) HU: int16 where every value is whole and in range, else float32."""
-    first = stack_.slices[0]
-    out = np.empty((len(stack_.slices), first.rows, first.columns), np.float32)
-    as_float = any(
-        s.slope != round(s.slope) or s.intercept != round(s.intercept) for s in stack_.slices
-    )
-    cache: tuple[Path, npt.NDArray[Any]] | None = None
-    for k, s in enumerate(stack_.slices):
-        progress(k / len(stack_.slices), "reading slices")
-        if cache is None or cache[0] != s.path:
-            ds = read_header(s.path, pixels=True)
-            cache = (s.path, stored_values(ds, s.path))
-        plane = cache[1][s.frame_index]
-        if plane.shape != (s.rows, s.columns):
-            raise FormatError(f"{s.path}: {plane.shape} pixels where {s.rows, s.columns} belong.")
-        hu = plane.astype(np.float64) * s.slope + s.intercept
-        if s.padding is not None:
-            # The header may give the padding word with the wrong sign (US for SS).
-            padded = plane == np.array(s.padding).astype(plane.dtype)
-            hu[padded & (hu < AIR_HU)] = AIR_HU
-        out[k] = hu
-    whole = not as_float and out.min() >= -32768 and out.max() <= 32767
-    return np.ascontiguousarray(out.astype(np.int16 if whole else np.float32).transpose(2, 1, 0))
-
-
-def untilted(stack_: Stack, data: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray]:
-    """Resample a stack of constant gantry tilt onto a rectangular grid.
-
-    Each slice is shifted inside its own plane by linear interpolation until the slice origins lie
-    on the slice normal; nothing is interpolated across slices. Air fills what the shift leaves.
-
-    Returns the data (columns, rows, slices; larger by the total shift) and the (3,) origin.
-    """
-    n = len(stack_.slices)
-    step = stack_.shear_mm / stack_.spacing_mm[:2]
-    shift = np.arange(n)[:, None] * step  # (n, 2) voxels by which slice k lies further along x, y
-    low = np.floor(shift.min(axis=0)).astype(int)
-    high = np.ceil(shift.max(axis=0)).astype(int)
-    nx, ny = data.shape[0] + high[0] - low[0], data.shape[1] + high[1] - low[1]
-    out = np.full((nx, ny, n), AIR_HU, dtype=data.dtype)
-    for k in range(n):
-        plane = data[:, :, k].astype(np.float64)
-        whole = np.floor(shift[k]).astype(int)
-        fraction = shift[k] - whole
-        for axis in (0, 1):
-            margin = [(1, 1) if a == axis else (0, 0) for a in (0, 1)]
-            padded = np.pad(plane, margin, constant_values=AIR_HU)
-            before = np.take(padded, np.arange(padded.shape[axis] - 1), axis=axis)
-            after = np.take(padded, np.arange(1, padded.shape[axis]), axis=axis)
-            # Value at index m of the output is the input at m - fraction.
-            plane = fraction[axis] * before + (1 - fraction[axis]) * after
-        # One voxel longer than before; the last one exists only for a fractional shift.
-        i, j = whole - low
-        ni, nj = min(plane.shape[0], nx - i), min(plane.shape[1], ny - j)
-        values = np.rint(plane) if out.dtype == np.int16 else plane
-        out[i : i + ni, j : j + nj, k] = values[:ni, :nj]
-    origin = np.array(stack_.slices[0].position) + stack_.direction[:, :2] @ (
-        low * stack_.spacing_mm[:2]
-    )
-    return out, origin
+def list_series(
+    path: Path, found: Gathered, wanted: str | None = None, modality: str = "CT"
+) -> Series:
+    """All series behind a path with the reason for or against each; reads no pixels."""
+    files, key, _ = _around(path, found, modality)
+    slices, aside = scan(path, files, modality)
+    told = _told(aside)
+    return Series(tuple(choose(slices, wanted, path, told, modality, key)), tuple(told))
 
 
 def load(
-    path: Path, wanted: str | None, modality: str, progress: Progress
-) -> tuple[npt.NDArray[Any], Stack, FloatArray, str]:
-    """Data (columns, rows, slices), the stack it came from, its origin and frame name."""
-    from pydicom.config import disable_value_validation
+    path: Path, found: Gathered, wanted: str | None, modality: str, progress: Progress = silent
+) -> Loaded:
+    """Choose a series and read it.
 
-    # Anonymisers write UIDs that are none; that harms nothing here and would fill the console.
-    with disable_value_validation():
-        return _load(path, wanted, modality, progress)
+    Raises
+    ------
+    FormatError : no DICOM, damaged pixel data.
+    ImagingError : no such series, or one that forms no stack (CT-06).
+    """
+    files, key, missing = _around(path, found, modality)
+    slices, aside = scan(path, files, modality, part(progress, 0.0, 0.3))
+    told = _told(aside)
+    candidates = choose(slices, wanted, path, told, modality, key)
+    best = candidates[0]
+    if len(best.slices) < MIN_SLICES:
+        note = f" (found: {', '.join(told)})" if told else ""
+        raise ImagingError(
+            f"{path} holds no {modality} volume: its largest series has {len(best.slices)} slice"
+            f"{'s' if len(best.slices) > 1 else ''}, at least {MIN_SLICES} are needed{note}."
+        )
+    if best.stack is None:
+        others = [c for c in candidates[1:] if c.stack is not None]
+        way = "" if not others else f" Another series can be named: {others[0].name}."
+        raise ImagingError(f"{path} ({best.name}): {best.problem}{way}")
+    regular = best.stack
+    voxels = regular.slices[0].rows * regular.slices[0].columns * len(regular.slices)
+    if voxels > MAX_VOXELS:
+        raise ImagingError(
+            f"{path} ({best.name}) has {voxels / 1e9:.1f} thousand million voxels, at most "
+            f"{MAX_VOXELS / 1e9:.1f} are read; export a smaller field of view."
+        )
+    doubts = _doubts(regular, candidates, aside, missing, wanted is not None or key is not None)
+    data = read_stack(regular, part(progress, 0.3, 0.95))
+    if regular.repeats:
+        where = sorted({k for k, _ in regular.repeats})
+        told.append(
+            f"{len(regular.repeats)} x repeated slice "
+            f"({_places([regular.slices[k] for k in where])})"
+        )
+    told += [f"{c.name}: {c.reason}" for c in candidates[1:]]
+    data, origin = rectangular(regular, data)
+    frame = regular.slices[0].frame_uid or DEFAULT_FRAME
+    progress(1.0, "slices read")
+    return Loaded(data, regular, origin, frame, best.reason, tuple(told), tuple(doubts))
 
 
-def _load(
-    path: Path, wanted: str | None, modality: str, progress: Progress
-) -> tuple[npt.NDArray[Any], Stack, FloatArray, str]:
-    folder = path
-    if path.is_file():
-        if not is_dicom(path):
-            raise FormatError(f"{path} is not DICOM.")
-        head = read_header(path)
-        if int(head.get("NumberOfFrames", 1) or 1) == 1:
-            # One slice stands for its series, which lies beside it.
-            folder = path.parent
-            own = _text(head.get("SeriesInstanceUID"))
-            reason = _why_not(head, modality)
-            if reason is not None:
-                raise ImagingError(f"{path} is no {modality} slice: {reason}.")
-            wanted = wanted or own or None
-    slices, aside = scan(folder, modality, part(progress, 0.0, 0.3))
-    best, rivals = choose(slices, wanted, path, aside, modality)
-    regular, repeats = stack(best, path)
-    if repeats:
-        aside = [*aside, f"{repeats} x repeated slice"]
+def _places(slices: Sequence[Slice]) -> str:
+    axis = slices[0].axis
+    at = ", ".join(f"{s.position[axis]:.1f}" for s in slices[:5])
+    return f"{'xyz'[axis]} = {at}{' ...' if len(slices) > 5 else ''} mm"
+
+
+def _doubt(code: str, message: str, *rows: str) -> Doubt:
+    return Doubt("imaging", f"imaging.{code}", message, rows)
+
+
+def _doubts(
+    regular: Stack,
+    candidates: Sequence[Candidate],
+    aside: Mapping[str, int],
+    missing: Mapping[str, int],
+    asked: bool,
+) -> list[Doubt]:
+    """Everything about the choice, the stack and its headers that a planner must know."""
+    best = candidates[0]
+    slices = regular.slices
+    first = slices[0]
     doubts: list[Doubt] = []
-    rivals = [g for g in rivals if len(g) >= MIN_SLICES]
+    rivals = [c for c in candidates[1:] if len(c.slices) >= MIN_SLICES]
+    if asked:
+        rivals = [c for c in rivals if c.reason != "not the one asked for"]
     if rivals:
-        rest = "; ".join(_name(g) for g in rivals[:5])
+        rest = "; ".join(f"{c.name} ({c.reason})" for c in rivals[:5])
         doubts.append(
-            Doubt(
-                "imaging",
-                "imaging.several_series",
-                f"The folder holds several series; {_name(best)} was taken, not {rest}.",
-                ("CT-06",),
+            _doubt(
+                "several_series",
+                f"The folder holds several series; {best.name} was taken ({best.reason}), not "
+                f"{rest}. A guide or implant fits only the patient and day of the right one.",
+                "CT-04", "CT-06",
+            )
+        )  # fmt: skip
+    if not asked and len({c.slices[0].study_key for c in candidates}) > 1:
+        doubts.append(
+            _doubt(
+                "several_studies",
+                "The folder holds more than one study, perhaps of other days or other patients: "
+                "make sure that the right one was taken before anything is made from it.",
+                "CT-07",
             )
         )
-    if any(s.lossy for s in regular.slices):
+    unread = sum(aside.get(reason, 0) for reason in UNREADABLE)
+    if unread or missing.get("missing"):
+        count = unread + missing.get("missing", 0)
         doubts.append(
-            Doubt(
-                "imaging",
-                "imaging.lossy_compression",
-                "The CT was compressed with loss; grey values and density are not reliable.",
-                ("CT-04",),
+            _doubt(
+                "unreadable_files",
+                f"{count} DICOM file{'s are' if count > 1 else ' is'} damaged or missing: slices "
+                "at the ends of the series may be lost, and bone there would be cut off.",
+                "CT-05",
             )
         )
-    upright = np.degrees(np.arccos(np.clip(np.abs(regular.slices[0].normal).max(), 0.0, 1.0)))
-    said = abs(regular.slices[0].tilt_deg)
-    if said > TILT_TOLERANCE_DEG and not regular.shear_mm.any() and upright < TILT_TOLERANCE_DEG:
+    links = sum(n for reason, n in aside.items() if "not followed" in reason)
+    if links:
         doubts.append(
-            Doubt(
-                "imaging",
-                "imaging.gantry_tilt_unseen",
-                f"The header states a gantry tilt of {said:g} degrees but the slices lie straight: "
-                "they were resampled before, or their positions are wrong.",
-                ("CT-06",),
+            _doubt(
+                "links_not_followed",
+                f"{links} link{'s lead' if links > 1 else ' leads'} out of what was named and "
+                "was not followed: what lies there is not in this image.",
             )
         )
-    kvps = {s.kvp for s in regular.slices}
+    if any(s.lossy for s in slices):
+        doubts.append(
+            _doubt(
+                "lossy_compression",
+                "The CT was compressed with loss; grey values and density are not reliable, and "
+                "edges from which guides are shaped may ring.",
+                "CT-04",
+            )
+        )
+    if not all(s.rescaled for s in slices):
+        count = sum(not s.rescaled for s in slices)
+        doubts.append(
+            _doubt(
+                "rescale_missing",
+                f"{count} of {len(slices)} slices do not say how their values become HU; they were "
+                "taken as HU. Thresholds and bone density may be wrong.",
+                "HU-03",
+            )
+        )
+    if any(s.burned_in for s in slices):
+        doubts.append(
+            _doubt(
+                "burned_in",
+                "The header says that text is burned into the image: it may name the patient, and "
+                "it may look like bone.",
+            )
+        )
+    rounded = max(skew(s.orientation) for s in slices)
+    if rounded > ROUNDED_AXES:
+        reach = 0.5 * max(first.rows * first.spacing[0], first.columns * first.spacing[1])
+        doubts.append(
+            _doubt(
+                "rounded_orientation",
+                f"The image axes in the header are rounded: positions are uncertain by up to "
+                f"{rounded * reach:.2f} mm at the image's edge.",
+                "CT-06",
+            )
+        )
+    doubts += _position_doubts(regular)
+    kvps = {s.kvp for s in slices}
     if len(kvps) > 1:
         doubts.append(
-            Doubt(
-                "imaging",
-                "imaging.kvp_varies",
-                f"The tube voltage changes within the series ({sorted(map(str, kvps))} kV).",
-                ("CT-03",),
+            _doubt(
+                "kvp_varies",
+                f"The tube voltage changes within the series ({sorted(map(str, kvps))} kV): HU and "
+                "bone density do not compare between slices.",
+                "CT-03",
             )
         )
-    data = read_stack(regular, part(progress, 0.3, 1.0))
-    origin = np.array(regular.slices[0].position)
-    if np.any(regular.shear_mm != 0):
-        tilt = np.degrees(np.arctan2(np.linalg.norm(regular.shear_mm), regular.spacing_mm[2]))
-        data, origin = untilted(regular, data)
+    return doubts
+
+
+def _position_doubts(regular: Stack) -> list[Doubt]:
+    """Tilt and uneven spacing, which were resampled; a tilt in the header that is not there."""
+    doubts: list[Doubt] = []
+    first = regular.slices[0]
+    tilt = regular.tilt_deg
+    if regular.slides and tilt > TILT_TOLERANCE_DEG:
         doubts.append(
-            Doubt(
-                "imaging",
-                "imaging.gantry_tilt_resampled",
+            _doubt(
+                "gantry_tilt_resampled",
                 f"The CT was acquired with a gantry tilt of {tilt:.1f} degrees and was resampled "
-                "to a rectangular grid; an untilted CT is expected.",
-                ("CT-06",),
+                "to a rectangular grid, each point to within half a voxel; edges are softer, so "
+                "guides seat less exactly. An untilted CT is expected.",
+                "CT-06",
             )
         )
-    regular = replace(
-        regular, set_aside=(*aside, *(_name(g) for g in rivals)), doubts=tuple(doubts)
-    )
-    return data, regular, origin, regular.slices[0].frame_uid or DEFAULT_FRAME
+    if regular.uneven and 100.0 * regular.spacing_cv >= evidence.value("CT-06", "spacing_cv"):
+        gaps = np.diff(regular.offsets_mm[:, 2])
+        doubts.append(
+            _doubt(
+                "uneven_spacing_resampled",
+                f"The slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart (variation "
+                f"{100 * regular.spacing_cv:.1f} %) and were resampled to "
+                f"{regular.spacing_mm[2]:.2f} mm; edges across slices are softer, so guides seat "
+                "less exactly. Uniform spacing is expected.",
+                "CT-06", "SP-IMG-06",
+            )
+        )  # fmt: skip
+    upright = np.degrees(np.arccos(np.clip(np.abs(first.normal).max(), 0.0, 1.0)))
+    said = abs(first.tilt_deg)
+    if said > TILT_TOLERANCE_DEG and not regular.slides and upright < TILT_TOLERANCE_DEG:
+        doubts.append(
+            _doubt(
+                "gantry_tilt_unseen",
+                f"The header states a gantry tilt of {said:g} degrees but the slices lie straight: "
+                "they were resampled before, or their positions are wrong; then every angle of "
+                "the plan is wrong.",
+                "CT-06",
+            )
+        )
+    return doubts
+
+
+class _Planes:
+    """HU planes of slices; keeps the decoded file of the last one, which may hold them all."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Path, npt.NDArray[Any]] | None = None
+
+    def stored(self, s: Slice) -> npt.NDArray[Any]:
+        """(rows, columns) stored values."""
+        if self._last is None or self._last[0] != s.path:
+            ds = read_header(s.path, pixels=True)
+            with quiet():
+                self._last = (s.path, stored_values(ds, s.path))
+        frames = self._last[1]
+        if s.frame_index >= len(frames) or frames[s.frame_index].shape != (s.rows, s.columns):
+            raise FormatError(
+                f"{s.path} holds {frames.shape[0]} images of {frames.shape[1]} x {frames.shape[2]} "
+                f"pixels where {s.rows} x {s.columns} belong."
+            )
+        return np.asarray(frames[s.frame_index])
+
+    def hu(self, s: Slice) -> npt.NDArray[np.float64]:
+        """(rows, columns) HU; padding below air becomes air."""
+        plane = self.stored(s)
+        hu = plane.astype(np.float64) * s.slope + s.intercept
+        if s.padding is not None:
+            # The header may give the padding word with the wrong sign (US for SS).
+            bits = 8 * plane.dtype.itemsize
+            wrapped = np.array(s.padding & ((1 << bits) - 1), np.uint64)
+            padded = plane == wrapped.astype(f"u{plane.dtype.itemsize}").view(plane.dtype)
+            hu[padded & (hu < AIR_HU)] = AIR_HU
+        return np.asarray(hu)
+
+
+def read_stack(stack_: Stack, progress: Progress = silent) -> npt.NDArray[Any]:
+    """(columns, rows, slices) HU: int16 where every value is whole and in range, else float32.
+
+    Raises
+    ------
+    FormatError : pixel data that are missing, damaged, or of another size than the header says.
+    ImagingError : two slices show different images of the same place.
+    """
+    slices = stack_.slices
+    planes = _Planes()
+    whole = all(float(s.slope).is_integer() and float(s.intercept).is_integer() for s in slices)
+    repeats: dict[int, list[Slice]] = {}
+    for k, other in stack_.repeats:
+        repeats.setdefault(k, []).append(other)
+    out: npt.NDArray[Any] | None = None
+    for k, s in enumerate(slices):
+        progress(k / len(slices), "reading slices")
+        hu = planes.hu(s)
+        if out is None:
+            # Only now is the image size known to be true.
+            shape = (len(slices), s.rows, s.columns)
+            out = np.empty(shape, np.int16 if whole else np.float32)
+        if out.dtype == np.int16 and (hu.min() < -32768 or hu.max() > 32767):
+            out = out.astype(np.float32)
+        out[k] = hu
+        for other in repeats.get(k, []):
+            if not np.array_equal(hu, planes.hu(other)):
+                raise ImagingError(
+                    f"{s.path.parent}: {s.path.name} and {other.path.name} show different images "
+                    f"of the same place ({s.place} mm); export one phase or reconstruction only."
+                )
+    assert out is not None, "a stack has slices"
+    return np.ascontiguousarray(out.transpose(2, 1, 0))

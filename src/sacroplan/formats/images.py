@@ -7,11 +7,13 @@ what it means. All arrays are ``[i, j, k]`` in file order (not yet canonical), n
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import os
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan.errors import Doubt, FormatError, GeometryError, ImagingError
+from sacroplan.formats.archive import inside
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.volume import VolumeGeometry
 
@@ -29,6 +32,18 @@ rotated 500 mm image stays far below, a real conflict (a re-registered sform) li
 
 SHEAR_TOLERANCE = 1e-4
 """Dot product of two unit image axes; VolumeGeometry refuses more."""
+
+MAX_VOXELS = 2**31
+"""Largest image that is read: 1024 x 1024 x 2048 voxels, 4 GiB of 16-bit values."""
+
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.01, 50.0
+"""Voxels outside are not of a patient's image: a wrong length unit or a damaged header."""
+
+MAX_ORIGIN_MM = 100_000.0
+"""Origins farther away are damaged headers; research atlases stay within metres."""
+
+TAIL_BYTES = 1 << 16
+"""What may follow the image in a compressed file without being taken for a bomb."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,21 +106,53 @@ def read_file(path: Path) -> bytes:
         raise FormatError(f"{path} could not be read: {error.strerror or error}.") from error
 
 
-def gunzip(data: bytes, path: Path) -> bytes:
-    """Decompress gzip data; raises :class:`FormatError` when it is damaged."""
+def gunzip(data: bytes, path: Path, most: int | None = None) -> bytes:
+    """Decompress gzip data, at most ``most`` bytes of it.
+
+    A header says how much is needed; more is never unpacked, so that a bomb stays small. Raises
+    :class:`FormatError` when the stream is damaged or cut short before ``most``.
+    """
+    limit = MAX_VOXELS * 8 if most is None else most
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            return stream.read(limit)
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path} is damaged: its gzip stream cannot be unpacked.") from error
+
+
+def check_count(shape: Sequence[int], path: Path) -> int:
+    """Number of voxels; raises :class:`ImagingError` beyond :data:`MAX_VOXELS`."""
+    count = math.prod(int(n) for n in shape)
+    if not 0 < count <= MAX_VOXELS:
+        raise ImagingError(
+            f"{path} claims {count:.3g} voxels, at most {MAX_VOXELS:.3g} are read; "
+            "its header is damaged, or it must be cropped first."
+        )
+    return count
+
+
+def beside(path: Path, name: str) -> Path:
+    """The file that a header names for its data; it must lie in the header's own folder."""
+    found = inside(path.parent, name)
+    if found is None or Path(name).is_absolute():
+        raise FormatError(f"{path} names a data file outside its own folder; it is not followed.")
+    return found
 
 
 def grid(
     shape: tuple[int, int, int], columns: FloatArray, origin: FloatArray, path: Path
 ) -> VolumeGeometry:
     """Grid from index-to-LPS columns (3, 3); refuses sheared or degenerate axes by name."""
-    spacing = np.linalg.norm(columns, axis=0)
-    if not np.all(np.isfinite(columns)) or np.any(spacing < 1e-6):
+    if not np.all(np.isfinite(columns)) or np.abs(columns).max() > 1e6:
         raise ImagingError(f"{path} has no usable voxel size: its axes are {columns.T.tolist()}.")
+    spacing = np.linalg.norm(columns, axis=0)
+    if spacing.min() < MIN_VOXEL_MM or spacing.max() > MAX_VOXEL_MM:
+        raise ImagingError(
+            f"{path} has no usable voxel size: {' x '.join(f'{v:.3g}' for v in spacing)} mm, "
+            f"{MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm are expected; is its length unit right?"
+        )
+    if not np.all(np.isfinite(origin)) or np.abs(origin).max() > MAX_ORIGIN_MM:
+        raise ImagingError(f"{path} has no usable position: its origin is {origin.tolist()}.")
     direction = columns / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR_TOLERANCE:
         raise ImagingError(
@@ -126,6 +173,8 @@ _NIFTI_TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4",
     1024: "i8", 1280: "u8",
 }  # fmt: skip
+_NIFTI_HEAD = 1024
+"""Bytes that hold the header of either version."""
 _NIFTI_UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _QUATERNION_NOISE = 1.3e-7
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -227,8 +276,9 @@ def read_nifti(path: Path) -> RawImage:
     without either has no left and right and is refused.
     """
     raw = read_file(path)
-    if raw[:2] == b"\x1f\x8b":
-        raw = gunzip(raw, path)
+    packed = raw if raw[:2] == b"\x1f\x8b" else None
+    if packed is not None:
+        raw = gunzip(packed, path, _NIFTI_HEAD)
     h = _nifti_header(raw, path)
     if not 1 <= h.dim[0] <= 7 or any(n < 1 for n in h.dim[1 : h.dim[0] + 1]):
         raise FormatError(f"{path} has impossible image dimensions {h.dim}.")
@@ -239,7 +289,11 @@ def read_nifti(path: Path) -> RawImage:
     if h.datatype not in _NIFTI_TYPES:
         raise FormatError(f"{path} stores NIfTI data type {h.datatype}; expected plain numbers.")
     dtype = np.dtype(h.order + _NIFTI_TYPES[h.datatype])
-    count = int(np.prod(shape))
+    count = check_count(shape, path)
+    if not h.size <= h.vox_offset <= MAX_VOXELS:
+        raise FormatError(f"{path} puts its image at byte {h.vox_offset}, inside its header.")
+    if packed is not None:
+        raw = gunzip(packed, path, h.vox_offset + count * dtype.itemsize)
     if len(raw) < h.vox_offset + count * dtype.itemsize:
         raise FormatError(
             f"{path} is cut short: {len(raw)} bytes, {h.vox_offset + count * dtype.itemsize} "
@@ -261,7 +315,12 @@ def read_nifti(path: Path) -> RawImage:
             "with its orientation."
         )
     doubts: tuple[Doubt, ...] = ()
-    if len(affines) == 2:
+    if len(affines) == 2 and np.all(np.isfinite(affines[1])):
+        if np.linalg.det(affines[0][:, :3]) * np.linalg.det(affines[1][:, :3]) < 0:
+            raise ImagingError(
+                f"{path} is mirrored in its qform but not in its sform: left and right cannot be "
+                "told; export it again with one orientation."
+            )
         corners = np.array(
             [[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]
         )
@@ -271,8 +330,9 @@ def read_nifti(path: Path) -> RawImage:
                 Doubt(
                     "imaging",
                     "imaging.nifti_affines_disagree",
-                    f"sform and qform of {path.name} place the image up to {apart:.1f} mm apart; "
-                    "sform was used, check left and right and the position.",
+                    f"sform and qform of the image place it up to {apart:.1f} mm apart; sform was "
+                    "used. Check its position and orientation: a guide turned against the patient "
+                    "does not fit.",
                 ),
             )
     unit_code = h.units & 7
@@ -408,11 +468,25 @@ def read_nrrd(path: Path) -> RawImage:
             if line.lower().startswith(("data file:", "datafile:")) and "LIST" in line:
                 raise FormatError(f"{path} spreads its data over a list of files; use one file.")
         else:
-            raise FormatError(f"{path} has a faulty NRRD header: line {number + 2}, {line[:60]!r}.")
+            raise FormatError(f"{path} has a faulty NRRD header: line {number + 2}.")
     try:
         return _nrrd_image(path, raw[ends[0] :] if ends else b"", fields, keys)
-    except (KeyError, ValueError) as error:
-        raise FormatError(f"{path} has a faulty NRRD header: {error}.") from error
+    except (KeyError, ValueError, OverflowError, IndexError) as error:
+        raise FormatError(
+            f"{path} has a faulty NRRD header: a number is missing or damaged."
+        ) from error
+
+
+def nrrd_data_file(path: Path) -> str | None:
+    """Name of the file that holds the data of a detached NRRD header, None where it is attached."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1 << 16)
+    except OSError as error:
+        raise FormatError(f"{path} could not be read: {error.strerror or error}.") from error
+    head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+    match = re.search(rb"^data ?file: *(.+?) *\r?$", head, re.M | re.I)
+    return None if match is None else match.group(1).decode("utf-8", "replace")
 
 
 def _nrrd_image(
@@ -422,14 +496,14 @@ def _nrrd_image(
         if key not in fields:
             raise FormatError(f"{path} has a faulty NRRD header: {key!r} is missing.")
     if fields["type"].lower() not in _NRRD_TYPES:
-        raise FormatError(f"{path} stores NRRD type {fields['type']!r}; expected plain numbers.")
+        raise FormatError(f"{path} stores an unknown NRRD type; expected plain numbers.")
     sizes = [int(v) for v in fields["sizes"].split()]
     if len(sizes) != int(fields["dimension"]) or min(sizes) < 1:
         raise FormatError(f"{path} has impossible NRRD sizes {sizes}.")
     space = fields.get("space", "").lower()
     if space not in _NRRD_SPACES or "space directions" not in fields:
         raise ImagingError(
-            f"{path} does not say where left is (space {fields.get('space', 'missing')!r}); "
+            f"{path} does not say where left is (its space or space directions are missing); "
             "expected left-posterior-superior or right-anterior-superior with space directions."
         )
     vectors = _nrrd_vectors(fields["space directions"])
@@ -441,15 +515,16 @@ def _nrrd_image(
         )
     sign = np.array(_NRRD_SPACES[space])
     columns = np.column_stack([v for v in vectors if v is not None]) * sign[:, None]
-    origins = _nrrd_vectors(fields.get("space origin", "(0,0,0)"))
-    origin = np.asarray(origins[0]) * sign
+    origin = np.asarray(_nrrd_vectors(fields.get("space origin", "(0,0,0)"))[0]) * sign
+    if origin.shape != (3,):
+        raise FormatError(f"{path} has a faulty NRRD header: its space origin is no point.")
     dtype = np.dtype(_NRRD_TYPES[fields["type"].lower()])
     if dtype.itemsize > 1 and fields["encoding"].lower() not in ("ascii", "text", "txt"):
         endian = fields.get("endian", "").lower()
         if endian not in ("little", "big"):
             raise FormatError(f"{path} has a faulty NRRD header: 'endian' is missing.")
         dtype = dtype.newbyteorder("<" if endian == "little" else ">")
-    flat = _nrrd_data(path, attached, fields, dtype, int(np.prod(sizes)))
+    flat = _nrrd_data(path, attached, fields, dtype, check_count(sizes, path))
     data = flat.reshape(sizes, order="F")
     if len(sizes) == 4:
         layer_axis = next(n for n in range(4) if n not in spatial)
@@ -464,7 +539,7 @@ def _nrrd_data(
     payload = attached
     detached = fields.get("data file", fields.get("datafile"))
     if detached is not None:
-        payload = read_file(path.parent / detached)
+        payload = read_file(beside(path, detached))
     elif path.suffix.lower() == ".nhdr":
         raise FormatError(f"{path} does not name its data file.")
     if int(fields.get("line skip", fields.get("lineskip", "0"))) != 0:
@@ -475,19 +550,22 @@ def _nrrd_data(
         if len(values) < count:
             raise FormatError(f"{path} is cut short: {len(values)} of {count} voxels.")
         return values[:count]
+    skip = int(fields.get("byte skip", fields.get("byteskip", "0")))
+    need = count * dtype.itemsize
+    if not -1 <= skip <= MAX_VOXELS:
+        raise FormatError(f"{path} has an impossible byte skip of {skip}.")
+    most = need + (TAIL_BYTES if skip == -1 else skip)
     if encoding in ("gzip", "gz"):
-        payload = gunzip(payload, path)
+        payload = gunzip(payload, path, most)
     elif encoding in ("bzip2", "bz2"):
         import bz2
 
         try:
-            payload = bz2.decompress(payload)
+            payload = bz2.BZ2Decompressor().decompress(payload, most)
         except (OSError, ValueError, EOFError) as error:
             raise FormatError(f"{path} is damaged: its bzip2 stream cannot be unpacked.") from error
     elif encoding != "raw":
-        raise FormatError(f"{path} uses NRRD encoding {encoding!r}; expected raw or gzip.")
-    skip = int(fields.get("byte skip", fields.get("byteskip", "0")))
-    need = count * dtype.itemsize
+        raise FormatError(f"{path} uses an NRRD encoding that is not read; expected raw or gzip.")
     start = len(payload) - need if skip == -1 else skip
     if start < 0 or len(payload) < start + need:
         raise FormatError(f"{path} is cut short: {len(payload)} bytes, {need} are needed.")
@@ -533,11 +611,18 @@ def nrrd_bytes(
 # --- MetaImage -----------------------------------------------------------------------------------
 
 
+_META_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
+    "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}  # fmt: skip
+
+
 def read_metaimage(path: Path) -> RawImage:
     """MetaImage (.mha, .mhd) through SimpleITK; its axes are LPS."""
     import SimpleITK as sitk
 
-    read_file(path)  # one clear sentence for a missing or unreadable file
+    _check_metaimage(path)
     try:
         image: Any = sitk.ReadImage(str(path), imageIO="MetaImageIO")
     except RuntimeError as error:
@@ -551,3 +636,44 @@ def read_metaimage(path: Path) -> RawImage:
         sitk.GetArrayFromImage(image).transpose(2, 1, 0),
         "metaimage",
     )
+
+
+def metaimage_fields(path: Path) -> dict[str, str]:
+    """Header fields of a MetaImage file, keys in lower case, up to the name of its data."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1 << 16)
+    except OSError as error:
+        raise FormatError(f"{path} could not be read: {error.strerror or error}.") from error
+    fields: dict[str, str] = {}
+    for line in head.split(b"\n"):
+        name, equals, value = line.decode("latin-1").partition("=")
+        if not equals:
+            break
+        fields[name.strip().lower()] = value.strip()
+        if name.strip().lower() == "elementdatafile":
+            break
+    return fields
+
+
+def _check_metaimage(path: Path) -> None:
+    """What ITK would only find out after making room for it, or after leaving the folder."""
+    fields = metaimage_fields(path)
+    data = fields.get("elementdatafile", "")
+    try:
+        sizes = [int(v) for v in fields["dimsize"].split()]
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{path} is not a readable MetaImage file.") from error
+    count = check_count(sizes, path)
+    if not data or data.upper().startswith("LIST") or "%" in data:
+        raise FormatError(f"{path} spreads its data over several files; use one file.")
+    local = data.upper() == "LOCAL"
+    body = path if local else beside(path, data)
+    if not body.is_file():
+        raise FormatError(f"{path} names a data file that is not there.")
+    packed = fields.get("compresseddata", "false").lower() in ("true", "1")
+    need = count * _META_BYTES.get(fields.get("elementtype", "").upper(), 1)
+    if not packed and body.stat().st_size < need:
+        raise FormatError(
+            f"{path} is cut short: {body.stat().st_size} bytes, {need} are needed for its image."
+        )
