@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sacroplan.errors import FormatError
 from sacroplan.geometry.frames import FloatArray, readonly
 
 if TYPE_CHECKING:
@@ -71,22 +72,38 @@ class DicomSource:
 
 
 def source_of(slices: Sequence[Slice]) -> DicomSource | None:
-    """What a stack of slices is called; None where its files do not carry all valid UIDs."""
+    """What a stack of slices is called.
+
+    None where a file lacks a valid UID, or where the slices are some frames of multi-frame files
+    and not all frames of one: what is derived from such a CT could not name its slices.
+    """
     first = slices[0]
     named = [first.study_uid, first.series_uid, first.frame_uid, first.sop_class_uid]
     if not all(is_uid(uid) for uid in (*named, *(s.sop_uid for s in slices))):
         return None
     several = any(s.frame_index > 0 for s in slices)
+    numbers = tuple(s.frame_index + 1 if several else 0 for s in slices)
+    if several and sorted(numbers) != list(range(1, len(slices) + 1)):
+        return None
     return DicomSource(
         first.study_uid,
         first.series_uid,
         first.frame_uid,
         first.sop_class_uid,
         tuple(s.sop_uid for s in slices),
-        tuple(s.frame_index + 1 if several else 0 for s in slices),
+        numbers,
         np.array([s.position for s in slices]),
         np.array(first.orientation),
         first.spacing,
         first.rows,
         first.columns,
     )
+
+
+def check_frame(frame: str, source: DicomSource, what: str) -> None:
+    """Raise :class:`FormatError` for a shape in another frame of reference than the CT's."""
+    if is_uid(frame) and frame != source.frame_uid:
+        raise FormatError(
+            f"{what} lies in the frame of reference {frame}, the CT in {source.frame_uid}; "
+            "a DICOM file of the one cannot name the other."
+        )

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
-from collections.abc import Mapping
-from functools import lru_cache
-from importlib import resources
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,62 +12,64 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan.banner import BANNER_SHORT
-from sacroplan.errors import FormatError, ImagingError
+from sacroplan.errors import Doubt, FormatError, ImagingError
+from sacroplan.formats import dicom_seg
 from sacroplan.formats.atomic import write_bytes
-from sacroplan.formats.images import RawImage, gzipped, nifti_bytes, read_image
-from sacroplan.formats.segnrrd import flattened, is_segmentation, segment_mask, segments
+from sacroplan.formats.dicom_in import is_dicom
+from sacroplan.formats.images import RawImage, gzipped, kind_of, nifti_bytes, read_image
+from sacroplan.formats.lattice import Placement, placement
+from sacroplan.formats.names import canonical_name, own_ids, own_names, tables
+from sacroplan.formats.paint import Painter
+from sacroplan.formats.segnrrd import is_segmentation, layers, segment_mask, segments
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
 
-Scheme = Literal["auto", "own", "totalsegmentator"]
+Scheme = Literal["auto", "own", "totalsegmentator", "totalsegmentator_v1", "totalsegmentator_v3"]
 
-GRID_TOLERANCE_VOXEL = 0.1
-"""A label map whose corners lie within this part of a voxel of the CT's is on the CT's grid:
-float32 headers and decimal strings stay a hundred times below, a half-voxel shift lies above."""
+_VERSIONS: Mapping[str, str] = {
+    "totalsegmentator": "v2", "totalsegmentator_v1": "v1", "totalsegmentator_v3": "v3",
+}  # fmt: skip
 
-
-@lru_cache(maxsize=1)
-def _tables() -> Mapping[str, Any]:
-    file = resources.files("sacroplan.formats") / "data" / "labels.toml"
-    return tomllib.loads(file.read_text("utf-8"))
+_SIXTH_LUMBAR = "vertebrae_L6"
+_TELLING_ID = 26
+"""The id that is S1 in version 2 of TotalSegmentator and L6 in version 3."""
 
 
-def own_names() -> dict[int, str]:
-    """The program's own label ids and names."""
-    return {int(key): name for key, name in _tables()["own"].items()}
+@dataclass(frozen=True, eq=False)
+class LabelReading:
+    """Labels on the CT's grid with the program's own ids.
+
+    Attributes
+    ----------
+    labels : ``names`` holds the structures present.
+    source : whose labels they are and how that was told, in words for the dossier.
+    doubts : what had to be assumed or resolved.
+    """
+
+    labels: LabelMap
+    source: str
+    doubts: tuple[Doubt, ...]
 
 
-def total_names() -> dict[int, str]:
-    """The bones of interest in a TotalSegmentator v2 ``total`` multilabel file."""
-    return {int(key): name for key, name in _tables()["totalsegmentator_v2_total"].items()}
+def total_names(version: str = "v2") -> dict[int, str]:
+    """The bones of interest in a multilabel file of TotalSegmentator's task ``total``."""
+    ids = tables()["totalsegmentator"][version]["ids"]
+    return {int(key): name for key, name in ids.items()}
 
 
-def canonical_name(name: str) -> str | None:
-    """The program's name of a structure that a file calls ``name``; None if it is none of ours."""
-    key = re.sub(r"[\s\-.]+", "_", name.strip().lower())
-    for own, others in _tables()["names"].items():
-        if key == own.lower() or key in others:
-            return str(own)
-    return None
+def _title(version: str) -> str:
+    return f"TotalSegmentator {version}, task {tables()['totalsegmentator'][version]['task']}"
 
 
-def _fit(
-    geometry: VolumeGeometry, data: npt.NDArray[Any], reference: VolumeGeometry, path: Path
-) -> npt.NDArray[Any]:
-    """Data on the reference's canonical grid; refuses another grid, naming both."""
-    volume = Volume(geometry, data).canonical()
-    g = volume.geometry
-    n = np.array(reference.shape) - 1
-    corners = np.array(np.meshgrid([0, n[0]], [0, n[1]], [0, n[2]])).reshape(3, -1).T
-    same = g.shape == reference.shape
-    if same:
-        apart = np.linalg.norm(g.to_world(corners) - reference.to_world(corners), axis=1).max()
-        same = bool(apart <= GRID_TOLERANCE_VOXEL * reference.spacing_mm.min())
-    if not same:
+def _place(geometry: VolumeGeometry, reference: VolumeGeometry, path: Path) -> Placement:
+    """Where a file's grid lies in the CT's; refuses another grid, naming both."""
+    found = placement(geometry, reference)
+    if found is None:
+        g = Volume(geometry, np.broadcast_to(np.uint8(0), geometry.shape)).canonical().geometry
         raise ImagingError(
             f"{path} does not lie on the CT's grid: it has {g.describe()}, the CT has "
             f"{reference.describe()}; export the labels in the geometry of the CT."
         )
-    return np.ascontiguousarray(volume.data)
+    return found
 
 
 def _whole(raw: RawImage, path: Path) -> npt.NDArray[Any]:
@@ -86,33 +85,56 @@ def _whole(raw: RawImage, path: Path) -> npt.NDArray[Any]:
     return data
 
 
-def _ids_to_own(
+def _versions_of(names: Mapping[int, str]) -> list[str]:
+    """Versions of TotalSegmentator whose class maps agree with a file's names of bones."""
+    out = []
+    for version in tables()["totalsegmentator"]:
+        known = total_names(version)
+        bones = {i: name for i, name in names.items() if name in known.values()}
+        rivals = {i: name for i, name in names.items() if i in known}
+        if bones and bones == rivals and bones.items() <= known.items():
+            out.append(version)
+    return out
+
+
+def _by_names(ids: set[int], names: Mapping[int, str]) -> tuple[dict[int, str], str]:
+    """For every id the file's name of it, and in words whose names they are."""
+    versions = _versions_of(names)
+    if len(versions) == 1:
+        told = f"{_title(versions[0])}, by the names in its header"
+    elif versions:
+        told = f"TotalSegmentator {' or '.join(versions)}, whose names in the header agree"
+    else:
+        told = "the names in its header"
+    return {i: names[i] for i in ids if i in names}, told
+
+
+def _whose(
     ids: set[int], file_names: Mapping[int, str], scheme: Scheme, path: Path
-) -> dict[int, str]:
-    """For every id of interest the program's name of it."""
+) -> tuple[dict[int, str], str]:
+    """For every id of interest the name that its maker gave it, and in words who that was."""
     own, total = own_names(), total_names()
     if scheme == "own":
-        return {i: own[i] for i in ids if i in own}
-    if scheme == "totalsegmentator":
-        return _named({i: total[i] for i in ids if i in total})
+        return {i: own[i] for i in ids if i in own}, "this program's ids, as stated"
+    if scheme in _VERSIONS:
+        stated = total_names(_VERSIONS[scheme])
+        return (
+            {i: stated[i] for i in ids if i in stated},
+            f"{_title(_VERSIONS[scheme])}, as stated",
+        )
     if file_names:
-        return _named({i: file_names[i] for i in ids if i in file_names})
-    if ids <= set(own) and ids != {20}:
-        return {i: own[i] for i in ids}
+        return _by_names(ids, file_names)
+    if ids <= set(own) and ids != {own_ids()["tumour"]}:
+        return {i: own[i] for i in ids}, "this program's ids"
     bones = ids & set(total)
     # Ids 32 and up exist only there; 25 to 31 alone could be any vertebra numbering.
     if max(ids) <= 117 and 25 in bones and len(bones) >= 3:
-        return _named({i: total[i] for i in bones})
+        return {i: total[i] for i in bones}, f"{_title('v2')}, by its set of ids"
     raise ImagingError(
         f"{path} holds label ids {_short(ids)} without names, which fit neither this program's "
         f"({_short(set(own))}) nor TotalSegmentator's (25 sacrum, 27 L5, 77 and 78 hips); state "
         'them as scheme = "own" or "totalsegmentator", or give a .seg.nrrd with segment names.'
     )
-
-
-def _named(names: Mapping[int, str]) -> dict[int, str]:
-    found = {i: canonical_name(name) for i, name in names.items()}
-    return {i: name for i, name in found.items() if name is not None}
 
 
 def _short(ids: set[int]) -> str:
@@ -137,57 +159,198 @@ def _check_sides(labels: LabelMap, path: Path) -> None:
             )
 
 
-def read_labels(
+# --- Reading -------------------------------------------------------------------------------------
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    if not file.exists():
+        raise FormatError(f"{file} does not exist.")
+    return file
+
+
+def _stem(file: Path) -> str:
+    """The name of a mask file without its endings: ``hip_left`` of ``hip_left.nii.gz``."""
+    return file.name.split(".", 1)[0]
+
+
+def _masks_in(folder: Path) -> list[tuple[str, Path]]:
+    """The mask files of a folder that are named like a structure of interest, in order of ids."""
+    ids = own_ids()
+    named = [(canonical_name(_stem(f)), f) for f in sorted(folder.iterdir()) if kind_of(f)]
+    found = [(name, f) for name, f in named if name is not None]
+    return sorted(found, key=lambda pair: (ids[pair[0]], pair[1].name))
+
+
+def _only_seg_in(folder: Path) -> Path:
+    """The one DICOM segmentation of a folder without mask files."""
+    found = [f for f in sorted(folder.iterdir()) if f.is_file() and is_dicom(f)]
+    found = [f for f in found if dicom_seg.is_dicom_seg(f)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f.name for f in found[:5])
+        raise FormatError(f"{folder} holds {len(found)} DICOM segmentations; name one: {names}.")
+    raise FormatError(
+        f"{folder} holds no mask named like a bone (sacrum.nii.gz, vertebrae_L5.nii.gz, "
+        "hip_left.nii.gz ...) and no DICOM segmentation."
+    )
+
+
+def _read_masks(
+    masks: Iterable[tuple[str, Path]], reference: VolumeGeometry, painter: Painter
+) -> str:
+    ids = own_ids()
+    stems = set()
+    for name, file in masks:
+        raw = read_image(file)
+        if is_segmentation(raw):
+            raise FormatError(
+                f"{file} holds named segments; give it alone, not as one mask of many."
+            )
+        mask = _whole(raw, file) > 0
+        stems.add(_stem(file))
+        window = _place(raw.geometry, reference, file).window(painter.image)
+        painter.paint(np.where(mask, np.uint8(ids[name]), np.uint8(0)), window)
+    told = ""
+    if "vertebrae_S1" in stems:
+        told = f", named as by {_title('v2')}"
+    elif _SIXTH_LUMBAR in stems:
+        told = f", named as by {_title('v3')}"
+    elif any(s.startswith("vertebrae_") for s in stems):
+        told = ", named as by TotalSegmentator"
+    return f"folder of {len(stems)} masks{told}"
+
+
+def _read_dicom(file: Path, reference: VolumeGeometry, painter: Painter) -> str:
+    seg = dicom_seg.read_dicom_seg(file)
+    ids = {s.number: own_ids()[s.name] for s in seg.segments if s.name is not None}
+    dicom_seg.paint(seg, reference, ids, painter)
+    return "DICOM segmentation, by its segments' labels and codes"
+
+
+def _read_file(
+    file: Path, reference: VolumeGeometry, scheme: Scheme, painter: Painter
+) -> tuple[str, tuple[Doubt, ...]]:
+    raw = read_image(file)
+    ids_of = own_ids()
+    if is_segmentation(raw):
+        found = segments(raw, file)
+        known = {s.name: canonical_name(s.name) for s in found}
+        named = {name: ids_of[own] for name, own in known.items() if own is not None}
+        window = _place(raw.geometry, reference, file).window(painter.image)
+        for layer in layers(raw, found, named):
+            painter.paint(layer, window)
+        return "segmentation with named segments", ()
+    stored = _whole(raw, file)
+    ids = {int(i) for i in np.unique(stored)} - {0}
+    if not ids:
+        raise ImagingError(f"{file} is empty: no voxel is labelled.")
+    names, told = _whose(ids, raw.label_names, scheme, file)
+    table = np.zeros(int(stored.max()) + 1, dtype=np.uint8)
+    for i, name in names.items():
+        own = canonical_name(name)
+        table[i] = 0 if own is None else ids_of[own]
+    painter.paint(table[stored], _place(raw.geometry, reference, file).window(painter.image))
+    return told, (*raw.doubts, *_assumed(file, ids, names, told))
+
+
+def _assumed(file: Path, ids: set[int], names: Mapping[int, str], told: str) -> Iterable[Doubt]:
+    """What a label file leaves open about the lumbosacral border."""
+    if told.endswith("by its set of ids") and _TELLING_ID in ids:
+        yield Doubt(
+            "anatomy",
+            "anatomy.labels.version_assumed",
+            f"{file.name} does not name its labels; its ids were read as {_title('v2')}, where id "
+            f"{_TELLING_ID} is S1 and part of the sacrum. In {_title('v3')} it is L6: if these are "
+            'of that version, state labels_scheme = "totalsegmentator_v3".',
+        )
+    if _SIXTH_LUMBAR in names.values():
+        yield _sixth_lumbar(file)
+
+
+def _sixth_lumbar(file: Path) -> Doubt:
+    return Doubt(
+        "anatomy",
+        "anatomy.labels.sixth_lumbar",
+        f"{file.name} labels a sixth lumbar vertebra. It was left out: the plan takes L5 for the "
+        "vertebra on the sacrum. Renumber the labels from the sacrum upwards, or expect the cut "
+        "above the sacrum in the wrong place.",
+    )
+
+
+def _contested(file: Path, painter: Painter, voxel_mm3: float) -> tuple[Doubt, ...]:
+    pairs = painter.contested()
+    if not pairs:
+        return ()
+    names = own_names()
+    total = sum(pairs.values())
+    worst = sorted(pairs.items(), key=lambda p: (-p[1], p[0]))[:3]
+    listed = ", ".join(f"{names[a]} and {names[b]} {n}" for (a, b), n in worst)
+    return (
+        Doubt(
+            "anatomy",
+            "anatomy.labels.overlap",
+            f"{file.name} marks {total} voxels ({total * voxel_mm3 / 1000.0:.2g} cm3) as two "
+            f"structures ({listed}); a tumour kept its voxels, of two bones the later one.",
+        ),
+    )
+
+
+def read_label_file(
     path: str | os.PathLike[str], reference: VolumeGeometry, scheme: Scheme = "auto"
-) -> LabelMap:
+) -> LabelReading:
     """Read bone labels on the grid of the CT.
 
-    Understood are this program's ids, a TotalSegmentator v2 ``total`` file (by the names in its
-    header, else by its set of ids), and the segment names of a .seg.nrrd.
+    Understood are this program's ids, TotalSegmentator's multilabel files (by the names in their
+    header, else by the set of ids) and folders of masks, .seg.nrrd with layers, and DICOM SEG. The
+    voxels must be the CT's; they may be stored in another axis order, mirrored, or only in part
+    (a segmentation that 3D Slicer cropped to what is labelled).
 
     Parameters
     ----------
-    path : NIfTI, NRRD, .seg.nrrd or MetaImage file.
+    path : NIfTI, NRRD, .seg.nrrd, MetaImage or DICOM SEG file, or a folder of masks.
     reference : geometry of the canonical CT; the result carries exactly this geometry.
     scheme : whose ids they are, for files that do not tell.
 
     Returns
     -------
-    LabelMap : uint8 with the program's own ids; ``names`` holds the structures present.
+    LabelReading : uint8 labels with the program's own ids, and whose labels they were.
 
     Raises
     ------
     FormatError : not a label file.
-    ImagingError : another grid than the CT, unknown ids, no bone of interest, sides exchanged.
+    ImagingError : another grid or frame of reference than the CT's, unknown ids, no bone of
+        interest, sides exchanged.
     """
-    file = Path(path)
-    if not file.exists():
-        raise FormatError(f"{file} does not exist.")
-    raw = read_image(file)
-    by_name = {name: i for i, name in own_names().items()}
-    if is_segmentation(raw):
-        found = segments(raw, file)
-        known = {s.name: canonical_name(s.name) for s in found}
-        ids_of = {name: by_name[own] for name, own in known.items() if own is not None}
-        data = flattened(raw, found, ids_of).astype(np.uint8)
+    file = _existing(path)
+    painter = Painter(reference.shape, keeps=own_ids()["tumour"])
+    doubts: tuple[Doubt, ...] = ()
+    masks = _masks_in(file) if file.is_dir() else []
+    if masks:
+        source = _read_masks(masks, reference, painter)
+        if any(_stem(f) == _SIXTH_LUMBAR and kind_of(f) for f in file.iterdir()):
+            doubts = (_sixth_lumbar(file),)
+    elif file.is_dir():
+        source = _read_dicom(_only_seg_in(file), reference, painter)
+    elif kind_of(file) is None and is_dicom(file):
+        source = _read_dicom(file, reference, painter)
     else:
-        stored = _whole(raw, file)
-        ids = {int(i) for i in np.unique(stored)} - {0}
-        if not ids:
-            raise ImagingError(f"{file} is empty: no voxel is labelled.")
-        mapping = _ids_to_own(ids, raw.label_names, scheme, file)
-        table = np.zeros(int(stored.max()) + 1, dtype=np.uint8)
-        for i, name in mapping.items():
-            table[i] = by_name[name]
-        data = table[stored]
-    present = {int(i) for i in np.unique(data)} - {0}
-    if not present:
-        raise ImagingError(f"{file} labels none of the structures {sorted(by_name)}.")
-    fitted = _fit(raw.geometry, data, reference, file)
-    names = {i: name for i, name in own_names().items() if i in present}
-    labels = LabelMap(reference, fitted, names)
+        source, doubts = _read_file(file, reference, scheme, painter)
+    names = {i: name for i, name in own_names().items() if np.any(painter.image == i)}
+    if not names:
+        raise ImagingError(f"{file} labels none of the structures {sorted(own_ids())}.")
+    labels = LabelMap(reference, painter.image, names)
     _check_sides(labels, file)
-    return labels
+    doubts = (*doubts, *_contested(file, painter, reference.voxel_volume_mm3))
+    return LabelReading(labels, source, doubts)
+
+
+def read_labels(
+    path: str | os.PathLike[str], reference: VolumeGeometry, scheme: Scheme = "auto"
+) -> LabelMap:
+    """The labels of :func:`read_label_file` alone."""
+    return read_label_file(path, reference, scheme).labels
 
 
 def read_mask(
@@ -198,9 +361,11 @@ def read_mask(
     ``label`` picks one id or one segment name; without it everything labelled belongs to the mask.
     Raises FormatError or ImagingError (another grid, empty mask, no such label).
     """
-    file = Path(path)
-    if not file.exists():
-        raise FormatError(f"{file} does not exist.")
+    file = _existing(path)
+    if file.is_dir():
+        file = _only_seg_in(file)
+    if kind_of(file) is None and is_dicom(file):
+        return _dicom_mask(file, reference, label)
     raw = read_image(file)
     if is_segmentation(raw):
         found = segments(raw, file)
@@ -218,7 +383,27 @@ def read_mask(
         mask = stored > 0 if label is None else stored == label
     if not mask.any():
         raise ImagingError(f"{file} is empty: no voxel is marked.")
-    return np.asarray(_fit(raw.geometry, mask, reference, file), dtype=np.bool_)
+    out = np.zeros(reference.shape, dtype=np.bool_)
+    _place(raw.geometry, reference, file).window(out)[...] = mask
+    return out
+
+
+def _dicom_mask(
+    file: Path, reference: VolumeGeometry, label: str | int | None
+) -> npt.NDArray[np.bool_]:
+    seg = dicom_seg.read_dicom_seg(file)
+    chosen = dicom_seg.chosen(seg, label)
+    if not chosen:
+        names = sorted(s.label for s in seg.segments)
+        raise ImagingError(f"{file} has no segment {label!r}; there are {names}.")
+    painter = Painter(reference.shape)
+    dicom_seg.paint(seg, reference, {s.number: 1 for s in chosen}, painter)
+    if not painter.image.any():
+        raise ImagingError(f"{file} is empty: no voxel is marked.")
+    return painter.image > 0
+
+
+# --- Writing -------------------------------------------------------------------------------------
 
 
 def write_labels_nifti(labels: LabelMap, path: str | os.PathLike[str]) -> None:

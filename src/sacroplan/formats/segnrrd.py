@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,22 +143,27 @@ def segment_mask(raw: RawImage, segment: Segment) -> npt.NDArray[np.bool_]:
     return np.asarray(layer == segment.value)
 
 
-def flattened(
+def layers(
     raw: RawImage, found: Sequence[Segment], ids: Mapping[str, int]
-) -> npt.NDArray[np.uint16]:
-    """One label image (i, j, k in file order) with ``ids[name]`` for each segment, else 0.
-
-    Where layers overlap, the later segment wins.
-    """
-    layers = raw.data[None] if raw.data.ndim == 3 else raw.data
-    out = np.zeros(layers.shape[1:], dtype=np.uint16)
-    for number, layer in enumerate(layers):
+) -> Iterator[npt.NDArray[np.uint16]]:
+    """Each layer (i, j, k in file order) with ``ids[name]`` for each of its segments, else 0."""
+    stacked = raw.data[None] if raw.data.ndim == 3 else raw.data
+    for number, layer in enumerate(stacked):
         table = np.zeros(max(int(layer.max()), 0) + 1, dtype=np.uint16)
         for s in found:
             if s.layer == number and s.value < len(table):
                 table[s.value] = ids.get(s.name, 0)
-        painted = table[np.maximum(layer, 0)] if layer.dtype.kind != "u" else table[layer]
-        out = painted if number == 0 else np.where(painted > 0, painted, out)
+        yield table[np.maximum(layer, 0)] if layer.dtype.kind != "u" else table[layer]
+
+
+def flattened(
+    raw: RawImage, found: Sequence[Segment], ids: Mapping[str, int]
+) -> npt.NDArray[np.uint16]:
+    """One label image (i, j, k in file order); where layers overlap, the later segment wins."""
+    painted = list(layers(raw, found, ids))
+    out = painted[0]
+    for layer in painted[1:]:
+        out = np.where(layer > 0, layer, out)
     return out
 
 
