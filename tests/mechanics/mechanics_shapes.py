@@ -7,7 +7,7 @@ from sacroplan.geometry.frames import AxisFrame, Rigid
 from sacroplan.geometry.primitives import box
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume, VolumeGeometry
-from sacroplan.mechanics.calibration import Calibration
+from sacroplan.imaging.calibration import Calibration
 from sacroplan.mechanics.mesh import quadratic
 from sacroplan.mechanics.meshing import kuhn_lattice
 from sacroplan.mechanics.study import (

@@ -17,8 +17,8 @@ from sacroplan.errors import Doubt, MechanicsError
 from sacroplan.geometry.frames import AxisFrame, FloatArray
 from sacroplan.geometry.sampling import sample
 from sacroplan.geometry.volume import Volume
+from sacroplan.imaging.calibration import Calibration
 from sacroplan.mechanics import laws
-from sacroplan.mechanics.calibration import Calibration
 from sacroplan.mechanics.mesh import TetMesh
 from sacroplan.mechanics.solids import Implicit
 

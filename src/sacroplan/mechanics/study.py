@@ -14,8 +14,8 @@ from sacroplan.errors import Doubt, MechanicsError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume
+from sacroplan.imaging.calibration import Calibration, calibrate
 from sacroplan.mechanics import criteria, laws
-from sacroplan.mechanics.calibration import Calibration, calibrate
 from sacroplan.mechanics.deck import write_inp
 from sacroplan.mechanics.loads import LoadCase, endplate_weights, held_nodes, load_cases
 from sacroplan.mechanics.materials import Materials, assign
