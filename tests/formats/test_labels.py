@@ -223,12 +223,16 @@ def test_damaged_and_unusable_nifti(tmp_path: Path) -> None:
         read_image(tmp_path / "four.nii")
 
 
-def test_conflicting_affines_are_a_doubt(tmp_path: Path) -> None:
+def test_conflicting_affines_are_a_doubt_or_refused(tmp_path: Path) -> None:
     raw = bytearray(nifti_bytes(GRID, blocks([1])))
-    raw[280:284] = struct.pack("<f", 2.0)  # sform says right to left, qform left to right
+    raw[292:296] = struct.pack("<f", 25.0)  # sform lies 5 mm beside qform
     (tmp_path / "a.nii").write_bytes(bytes(raw))
     [doubt] = read_image(tmp_path / "a.nii").doubts
     assert doubt.code == "imaging.nifti_affines_disagree"
+    raw[280:284] = struct.pack("<f", 2.0)  # sform says right to left, qform left to right
+    (tmp_path / "a.nii").write_bytes(bytes(raw))
+    with pytest.raises(ImagingError, match="left and right cannot be told"):
+        read_image(tmp_path / "a.nii")
 
 
 def test_names_of_other_programs() -> None:
