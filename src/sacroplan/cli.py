@@ -35,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+SERIES_HELP = "DICOM series to take: UID, number or description as check-ct --list tells them."
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -73,12 +75,18 @@ def demo(
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(help="Case folder to create; must not exist yet.")],
-    ct: Annotated[Path, typer.Option(help="CT: a DICOM folder, or a NIfTI, NRRD or MHA file.")],
+    ct: Annotated[
+        Path,
+        typer.Option(help="CT: DICOM folder, slice, DICOMDIR or zip; NIfTI, NRRD or MHA file."),
+    ],
     labels: Annotated[
         Path | None,
         typer.Option(help="Bone labels on the CT's grid: own ids or TotalSegmentator v2 'total'."),
     ] = None,
     tumour: Annotated[Path | None, typer.Option(help="Tumour mask on the CT's grid.")] = None,
+    mri: Annotated[Path | None, typer.Option(help="MRI to be fused to the CT on bone.")] = None,
+    tumour_mri: Annotated[Path | None, typer.Option(help="Tumour mask on the MRI's grid.")] = None,
+    series: Annotated[str | None, typer.Option(help=SERIES_HELP)] = None,
     case_id: Annotated[
         str | None, typer.Option("--id", help="Case id, engraved on guides; never a patient name.")
     ] = None,
@@ -90,11 +98,20 @@ def new(
     """
     from sacroplan.case.create import create_case
 
-    path = create_case(folder, ct, labels, tumour, case_id)
+    path, image = create_case(folder, ct, labels, tumour, case_id, series, mri, tumour_mri)
     if json_output:
-        typer.echo(json.dumps({"case": str(folder), "config": str(path)}))
-    else:
-        typer.echo(f"Created {path}. Next: sacroplan run {folder}")
+        table = {
+            "case": str(folder),
+            "config": str(path),
+            "series": image.info.series_uid,
+            "why": image.info.why,
+            "doubts": [d.message for d in image.doubts],
+        }
+        typer.echo(json.dumps(table))
+        return
+    for doubt in image.doubts:
+        typer.echo(f"! {doubt.message}")
+    typer.echo(f"Created {path}. Next: sacroplan run {folder}")
 
 
 @app.command()
@@ -143,21 +160,35 @@ def status(
 
 @app.command("check-ct")
 def check_ct(
-    path: Annotated[Path, typer.Argument(help="DICOM folder or NIfTI, NRRD, MHA file.")],
-    series: Annotated[str | None, typer.Option(help="Series UID when there are several.")] = None,
+    path: Annotated[
+        Path, typer.Argument(help="DICOM folder, slice, DICOMDIR or zip; NIfTI, NRRD, MHA file.")
+    ],
+    series: Annotated[str | None, typer.Option(help=SERIES_HELP)] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="List the series and why one is taken; read no pixels.")
+    ] = False,
+    surgery: Annotated[
+        str, typer.Option(help="Month or day of surgery, YYYY-MM or YYYY-MM-DD: age of the scan.")
+    ] = "",
     json_output: Json = False,
 ) -> None:
     """Say whether a CT is good enough for guides and implants, and why.
 
-    Example: sacroplan check-ct /data/ct_series
+    Example: sacroplan check-ct /data/ct_series --list
     """
     from sacroplan.case.intake import read_and_check
 
+    if list_only:
+        _list_series(path, series, json_output)
+        return
     with _bar("reading", json_output) as progress:
-        image, quality = read_and_check(path, series, progress)
+        image, quality = read_and_check(path, series, progress, surgery)
     if json_output:
         table = {
             "path": str(path),
+            "series": image.info.series_uid,
+            "why": image.info.why,
+            "set_aside": list(image.info.set_aside),
             "geometry": image.volume.geometry.describe(),
             "metrics": {k: m.to_json() for k, m in sorted(quality.metrics().items())},
             "doubts": [
@@ -168,11 +199,37 @@ def check_ct(
         typer.echo(json.dumps(table, indent=2))
         return
     typer.echo(image.volume.geometry.describe())
+    if image.info.why:
+        typer.echo(f"  Series taken: {image.info.why}")
+    for line in image.info.set_aside:
+        typer.echo(f"  Set aside: {line}")
     for metric in quality.metrics().values():
         mark = {True: "ok", False: "outside", None: ""}[metric.within]
         typer.echo(f"  {metric.label}: {_short(metric.value)} {_unit(metric.unit)} {mark}".rstrip())
     for doubt in (*image.doubts, *quality.doubts):
         typer.echo(f"! {doubt.message}")
+
+
+def _list_series(path: Path, series: str | None, json_output: bool) -> None:
+    from sacroplan.formats.ct import list_series
+
+    found = list_series(path, series)
+    rows = [c.row() for c in found.candidates]
+    if json_output:
+        table = {"path": str(path), "series": rows, "set_aside": list(found.set_aside)}
+        typer.echo(json.dumps(table, indent=2))
+        return
+    for row in rows:
+        mark = "*" if row["chosen"] else " "
+        kernel = f", kernel {row['kernel']}" if row["kernel"] else ""
+        typer.echo(
+            f"{mark} {row['series'] or '?':>5s}  {row['slices']} {row['plane']} slices of "
+            f"{row['slice_mm']:g} mm over {row['extent_mm']:g} mm{kernel}  {row['description']}"
+        )
+        typer.echo(f"         {row['uid'] or 'no identifier'}")
+        typer.echo(f"         {'taken' if row['chosen'] else 'not taken'}: {row['reason']}")
+    for line in found.set_aside:
+        typer.echo(f"  set aside: {line}")
 
 
 def _short(value: Any) -> str:

@@ -81,7 +81,8 @@ def test_the_slice_axis_is_followed() -> None:
 @pytest.mark.parametrize(
     ("entry", "value", "code"),
     [
-        ("gantry_tilt_deg", 12.0, "gantry_tilt"),
+        ("patient_position", "HFP", "position"),
+        ("patient_position", "FFDR", "position"),
         ("kvp", 80.0, "kvp"),
         ("kernel", "", "kernel_unknown"),
         ("contrast", "APPLIED", "contrast"),

@@ -30,6 +30,35 @@ class PatientTable(_Table):
     """What the plan must know about the patient; no identity belongs here."""
 
     body_mass_kg: Annotated[float, Field(gt=20, lt=300)] = 70.0
+    surgery: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = None
+
+
+class MriTable(_Table):
+    """An MRI of the pelvis; ``transform`` is the user's own from CT to MRI (ITK, LPS)."""
+
+    image: str | None = None
+    series: str | None = None
+    transform: str | None = None
+    accepted: bool = False
+
+
+class InsertTable(_Table):
+    """One insert of a density phantom: a ball at one point, a rod between two. LPS mm."""
+
+    points_mm: Annotated[tuple[Vector, ...], Field(min_length=1, max_length=2)]
+    radius_mm: Annotated[float, Field(gt=0, le=60)]
+    density_mg_cm3: Annotated[float, Field(ge=-200, le=2000)]
+
+
+class CalibrationTable(_Table):
+    """HU to density; without a method the patient's own air, fat and muscle, or a loud assumption."""
+
+    method: Literal["air-fat-muscle", "phantom", "fixed"] | None = None
+    material: Literal["K2HPO4", "CaHA"] | None = None
+    inserts: tuple[InsertTable, ...] = ()
+    slope: Annotated[float, Field(gt=0, lt=5)] | None = None
+    offset_mg_cm3: Annotated[float, Field(ge=-300, le=300)] | None = None
+    kvp: Annotated[float, Field(ge=60, le=160)] | None = None
 
 
 class EllipsoidTable(_Table):
@@ -40,9 +69,10 @@ class EllipsoidTable(_Table):
 
 
 class TumourTable(_Table):
-    """Tumour from a mask file, a shape, or a label called ``tumour``."""
+    """Tumour from a mask on the CT or on the MRI, a shape, or a label called ``tumour``."""
 
     mask: str | None = None
+    mri_mask: str | None = None
     ellipsoids: tuple[EllipsoidTable, ...] = ()
 
 
@@ -114,6 +144,8 @@ class CaseConfig(_Table):
     case: CaseTable
     input: InputTable
     patient: PatientTable = PatientTable()
+    mri: MriTable = MriTable()
+    calibration: CalibrationTable = CalibrationTable()
     tumour: TumourTable = TumourTable()
     resection: ResectionTable = ResectionTable()
     landmarks: dict[str, Vector] = Field(default_factory=dict)
@@ -206,11 +238,12 @@ id = "{id}"
 
 [input]
 ct = "{ct}"
-{labels}
+{series}{labels}
 [patient]
 body_mass_kg = 70          # scales loads given in body weight
+# surgery = "2026-05"      # month of surgery, tells how old the scan will be
 
-[tumour]
+{mri}[tumour]
 {tumour}
 [resection]
 type = "total"             # L5-S1 disc and one osteotomy per ilium
@@ -223,12 +256,26 @@ type = "total"             # L5-S1 disc and one osteotomy per ilium
 # [landmarks]              # your own landmarks replace the automatic ones
 # PSIS_L = [40.0, 80.0, 10.0]
 
+# [calibration]            # without it: the patient's own air, fat and muscle [CAL-01]
+# method = "fixed"         # or "phantom" with [[calibration.inserts]], see docs/tutorial-real-ct.md
+# slope = 0.80             # mg/cm3 per HU
+# offset_mg_cm3 = 3.0
+# kvp = 120
+
 # [fixation]
 # rod_diameter_mm = 6.0
 """
 
 
-def new_config(case_id: str, ct: str, labels: str | None, tumour: str | None) -> str:
+def new_config(
+    case_id: str,
+    ct: str,
+    labels: str | None,
+    tumour: str | None,
+    series: str | None = None,
+    mri: str | None = None,
+    tumour_mri: str | None = None,
+) -> str:
     """Text of a fresh case.toml, checked."""
 
     def quoted(path: str) -> str:
@@ -237,14 +284,23 @@ def new_config(case_id: str, ct: str, labels: str | None, tumour: str | None) ->
     text = TEMPLATE.format(
         id=case_id,
         ct=quoted(ct),
+        series=f'series = "{quoted(series)}"\n' if series else "",
         labels=(
             f'labels = "{quoted(labels)}"\n'
             if labels
             else '# labels = "bones.seg.nrrd"   # own or TotalSegmentator labels\n'
         ),
+        mri=(
+            f'[mri]\nimage = "{quoted(mri)}"\n'
+            "# accepted = true          # after a look at dossier/mri/fusion.png\n\n"
+            if mri
+            else ""
+        ),
         tumour=(
             f'mask = "{quoted(tumour)}"\n'
             if tumour
+            else f'mri_mask = "{quoted(tumour_mri)}"\n'
+            if tumour_mri
             else '# mask = "tumour.nii.gz"   # or [[tumour.ellipsoids]], or a label "tumour"\n'
         ),
     )

@@ -10,10 +10,13 @@ from sacroplan.progress import Progress, part, silent
 
 
 def read_and_check(
-    path: Path, series: str | None, progress: Progress = silent
+    path: Path, series: str | None, progress: Progress = silent, surgery: str = ""
 ) -> tuple[CtImage, QualityReport]:
-    """Image and quality report of a CT; raises as :func:`sacroplan.formats.ct.read_ct` does."""
-    image = read_ct(path, series, part(progress, 0.0, 0.8))
+    """Image and quality report of a CT; raises as :func:`sacroplan.formats.ct.read_ct` does.
+
+    ``surgery`` is the month or day of surgery, for the age of the scan.
+    """
+    image = read_ct(path, series, part(progress, 0.0, 0.7))
     info = image.info
     quality = check_ct(
         image.volume,
@@ -22,8 +25,11 @@ def read_and_check(
         gantry_tilt_deg=info.gantry_tilt_deg,
         kvp=info.kvp,
         kernel=info.kernel,
+        kernel_class=info.kernel_class,
         contrast=info.contrast,
+        patient_position=info.patient_position,
         acquired=info.acquired,
+        surgery=surgery,
     )
     progress(1.0, "CT read")
     return image, quality

@@ -12,6 +12,7 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, ImagingError
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.volume import Volume
+from sacroplan.imaging.measured import bright_vessels, jumps, texture
 from sacroplan.metrics import Metric, Metrics
 
 FACES = ("right", "left", "anterior", "posterior", "inferior", "superior")
@@ -59,11 +60,16 @@ def check_ct(
     gantry_tilt_deg: float | None = None,
     kvp: float | None = None,
     kernel: str = "",
+    kernel_class: str = "",
     contrast: str = "",
+    patient_position: str = "",
     acquired: str = "",
     surgery: str = "",
 ) -> QualityReport:
     """Check a canonical CT (HU) against HANDBOOK CT-01 to CT-09.
+
+    What the header tells is checked, and what it may hide is measured: sharpness, noise, contrast,
+    metal and motion. Every doubt says what it means for a guide or an implant.
 
     Parameters
     ----------
@@ -72,6 +78,8 @@ def check_ct(
         along the slices stands for it).
     slice_axis : axis along which slices were acquired; None takes the coarsest, k among equals.
     gantry_tilt_deg, kvp, kernel, contrast : acquisition, as far as known.
+    kernel_class : ``"sharp"`` or ``"smooth"`` by the kernel's name, empty if unknown.
+    patient_position : DICOM term, e.g. ``"HFS"`` (head first, supine).
     acquired, surgery : ``"YYYY-MM"`` or ``"YYYY-MM-DD"``; both are needed for the age of the scan.
 
     Raises
@@ -82,7 +90,11 @@ def check_ct(
     doubts: list[Doubt] = []
     _check_spacing(volume, slice_thickness_mm, slice_axis, findings, doubts)
     _check_extent(volume, findings, doubts)
-    _check_acquisition(gantry_tilt_deg, kvp, kernel, contrast, findings, doubts)
+    axis = _slice_axis(volume, slice_axis)
+    _check_acquisition(gantry_tilt_deg, kvp, patient_position, findings, doubts)
+    _check_sharpness(volume, axis, kernel, kernel_class, findings, doubts)
+    _check_contrast(volume, contrast, findings, doubts)
+    _check_motion(volume, axis, findings, doubts)
     _check_age(acquired, surgery, findings, doubts)
     _check_range(volume, findings, doubts)
     metal = _check_metal(volume, findings, doubts)
@@ -94,6 +106,12 @@ def _doubt(code: str, message: str, *rows: str) -> Doubt:
     return Doubt("imaging", f"imaging.{code}", message, rows)
 
 
+def _slice_axis(volume: Volume, axis: int | None) -> int:
+    """The axis along which slices were acquired: the coarsest one where nobody knows, k if alike."""
+    s = volume.geometry.spacing_mm
+    return 2 - int(np.argmax(np.round(s[::-1], 4))) if axis is None else axis
+
+
 def _check_spacing(
     volume: Volume,
     thickness: float | None,
@@ -102,9 +120,7 @@ def _check_spacing(
     doubts: list[Doubt],
 ) -> None:
     s = volume.geometry.spacing_mm
-    if axis is None:
-        # The coarsest axis, superior-inferior when all are alike.
-        axis = 2 - int(np.argmax(np.round(s[::-1], 4)))
+    axis = _slice_axis(volume, axis)
     along = float(s[axis])
     across = float(max(s[a] for a in range(3) if a != axis))
     effective = along if thickness is None else max(thickness, along)
@@ -129,8 +145,9 @@ def _check_spacing(
         doubts.append(
             _doubt(
                 "thick_slices",
-                f"The slices have {what}, at most {limit:g} mm is expected: surfaces, joint gaps "
-                "and the fit of guides are less exact.",
+                f"The slices have {what}, at most {limit:g} mm is expected: surfaces err by up to "
+                "about half a slice, joint gaps close, and a guide made from them may rock or not "
+                "seat at all.",
                 "CT-01",
                 "CT-02",
             )
@@ -140,7 +157,8 @@ def _check_spacing(
             _doubt(
                 "slice_gaps",
                 f"The slices are {thickness:.3g} mm thick but {along:.3g} mm apart: tissue between "
-                "them was not imaged; contiguous or overlapping slices are expected.",
+                "them was not imaged and is invented under a guide; contiguous or overlapping "
+                "slices are expected.",
                 "CT-01",
             )
         )
@@ -148,8 +166,9 @@ def _check_spacing(
         doubts.append(
             _doubt(
                 "coarse_pixels",
-                f"The pixels measure {across:.3g} mm, at most {plane_limit:g} mm is expected; "
-                "reconstruct with a smaller field of view.",
+                f"The pixels measure {across:.3g} mm, at most {plane_limit:g} mm is expected: thin "
+                "cortex blurs and guides seat less exactly; reconstruct with a smaller field of "
+                "view.",
                 "CT-01",
             )
         )
@@ -168,7 +187,8 @@ def _check_extent(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> Non
             _doubt(
                 "short_coverage",
                 f"The image covers {extent[2]:.0f} mm along the spine; L3 to the lesser "
-                f"trochanters needs about {need:.0f} mm.",
+                f"trochanters needs about {need:.0f} mm: screws, rods and loads beyond it cannot "
+                "be planned or are assumed.",
                 "CT-05",
                 "SP-IMG-02",
             )
@@ -183,24 +203,15 @@ def _check_extent(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> Non
 def _check_acquisition(
     tilt: float | None,
     kvp: float | None,
-    kernel: str,
-    contrast: str,
+    position: str,
     findings: Metrics,
     doubts: list[Doubt],
 ) -> None:
-    limit = evidence.value("SP-IMG-05", "tilt")
+    # The reader resamples a tilt or refuses it, and says so; here it is only told.
     findings["imaging.gantry_tilt_deg"] = Metric(
-        tilt, "deg", "Gantry tilt", ("CT-06", "SP-IMG-05"), None, limit
-    )
-    if tilt is not None and tilt > limit:
-        doubts.append(
-            _doubt(
-                "gantry_tilt",
-                f"The gantry was tilted by {tilt:.1f} degrees, none is expected; the image was "
-                "resampled to a rectangular grid.",
-                "CT-06",
-            )
-        )
+        tilt, "deg", "Gantry tilt", ("CT-06", "SP-IMG-05"), None,
+        evidence.value("SP-IMG-05", "tilt"),
+    )  # fmt: skip
     nominal = evidence.value("CT-03", "kvp")
     findings["imaging.kvp"] = Metric(kvp, "kV", "Tube voltage", ("CT-03",))
     if kvp is not None and abs(kvp - nominal) > 0.5:
@@ -208,29 +219,175 @@ def _check_acquisition(
             _doubt(
                 "kvp",
                 f"The tube voltage was {kvp:g} kV, {nominal:g} kV is nominal: HU and bone density "
-                "shift by about 10 %.",
+                "shift by about 10 %, and with them the strength of bone around screws.",
                 "CT-03",
             )
         )
+    findings["imaging.patient_position"] = Metric(
+        position or None, "text", "Patient position", ("CT-06",)
+    )
+    if position and not position.endswith("S"):
+        how = "prone" if position.endswith("P") else "on the side"
+        doubts.append(
+            _doubt(
+                "position",
+                f"The patient lay {how} ({position}), supine is expected: pelvic tilt and soft "
+                "tissue differ from the operating table, so measured angles and the room for "
+                "guides may not hold.",
+                "CT-06",
+            )
+        )
+
+
+def _check_sharpness(
+    volume: Volume,
+    axis: int,
+    kernel: str,
+    named: str,
+    findings: Metrics,
+    doubts: list[Doubt],
+) -> None:
+    row = "SP-IMG-09"
+    found = texture(volume, axis)
+    most_noise, most_edge = evidence.value(row, "noise"), evidence.value(row, "edge")
+    measured = ""
+    if found.grain_mm is not None:
+        if found.grain_mm < evidence.value(row, "sharp_grain"):
+            measured = "sharp"
+        elif found.grain_mm > evidence.value(row, "smooth_grain"):
+            measured = "smooth"
     findings["imaging.kernel"] = Metric(kernel or None, "text", "Kernel", ("CT-04",))
+    findings["imaging.kernel_class"] = Metric(
+        named or None, "text", "Kernel by its name", ("CT-04", "SP-IMG-08")
+    )
+    findings["imaging.kernel_measured"] = Metric(
+        measured or None, "text", "Kernel by its noise", ("CT-04", row)
+    )
+    findings["imaging.noise_hu"] = Metric(
+        found.noise_hu, "HU", "Noise in soft tissue", (row,), None, most_noise
+    )
+    findings["imaging.noise_grain_mm"] = Metric(found.grain_mm, "mm", "Grain of the noise", (row,))
+    findings["imaging.edge_width_mm"] = Metric(
+        found.edge_mm, "mm", "Skin edge, 10 to 90 %", (row,), None, most_edge
+    )
+    effect = evidence.quantity("CT-04", "kernel_effect").upper
     if not kernel:
-        effect = evidence.quantity("CT-04", "kernel_effect").upper
+        look = f"; the noise looks like a {measured} one" if measured else ""
         doubts.append(
             _doubt(
                 "kernel_unknown",
-                "The reconstruction kernel is not recorded; it alone can change predicted bone "
-                f"behaviour by up to {effect:g} %.",
+                f"The reconstruction kernel is not recorded{look}. It alone can change predicted "
+                f"bone behaviour by up to {effect:g} %, and a smooth one rounds the edges that a "
+                "guide holds on to.",
                 "CT-04",
             )
         )
-    findings["imaging.contrast"] = Metric(contrast or None, "text", "Contrast agent", ("CAL-05",))
-    if contrast and contrast.strip().upper() not in ("NO", "NONE", "N"):
+    elif named and measured and named != measured:
         doubts.append(
             _doubt(
-                "contrast",
-                f"A contrast agent was given ({contrast}): blood cannot serve as a density "
-                "reference and marrow reads too dense.",
-                "CAL-05",
+                "kernel_contradicted",
+                f"The kernel {kernel} is {named} by its name, but the noise looks {measured}: the "
+                "image was filtered or reconstructed otherwise, so neither its edges nor its "
+                "density are those of that kernel.",
+                "CT-04", "SP-IMG-08", row,
+            )
+        )  # fmt: skip
+    kind = measured or named
+    if kind == "sharp":
+        doubts.append(
+            _doubt(
+                "sharp_kernel",
+                "The kernel is sharp: edges for guides are good, but it overshoots at cortex, so "
+                f"density and strength may err by up to {effect:g} %; a smooth reconstruction of "
+                "the same scan is better for them.",
+                "CT-04",
+            )
+        )
+    if found.noise_hu is not None and found.noise_hu > most_noise:
+        doubts.append(
+            _doubt(
+                "noise",
+                f"The noise is {found.noise_hu:.0f} HU, at most {most_noise:g} is expected: thin "
+                "cortex tears, surfaces get rough, and a guide touches peaks of noise.",
+                row,
+            )
+        )
+    if found.edge_mm is not None and found.edge_mm > most_edge:
+        doubts.append(
+            _doubt(
+                "soft_edges",
+                f"Edges rise over {found.edge_mm:.1f} mm, at most {most_edge:g} mm is expected: "
+                "thin cortex is blurred, and a guide or implant seat lies deeper or higher than "
+                "the bone.",
+                row,
+            )
+        )
+
+
+def _check_contrast(volume: Volume, contrast: str, findings: Metrics, doubts: list[Doubt]) -> None:
+    row = "SP-IMG-10"
+    found = bright_vessels(volume)
+    findings["imaging.contrast"] = Metric(contrast or None, "text", "Contrast agent", ("CAL-05",))
+    findings["imaging.contrast_vessels_cm3"] = Metric(
+        found.volume_cm3, "cm3", "Vessels bright with contrast", (row,)
+    )
+    findings["imaging.contrast_other_cm3"] = Metric(
+        found.other_cm3, "cm3", "Other organs bright with contrast", (row,)
+    )
+    meaning = (
+        "blood cannot serve as a density reference, marrow reads too dense, and vessels on the "
+        "sacrum may be taken for bone under a guide"
+    )
+    given = bool(contrast) and contrast.strip().upper() != "NO"
+    if given:
+        doubts.append(
+            _doubt("contrast", f"A contrast agent was given ({contrast}): {meaning}.", "CAL-05")
+        )
+    elif found.pieces:
+        said = "says that none was given" if contrast else "is silent"
+        doubts.append(
+            _doubt(
+                "contrast_suspected",
+                f"A contrast agent is suspected: {found.pieces} vessel-like piece(s) of "
+                f"{found.volume_cm3:.0f} cm3 have {found.mean_hu:.0f} HU, and the header {said}. "
+                f"If so, {meaning}.",
+                "CAL-05", row,
+            )
+        )  # fmt: skip
+    elif found.other_cm3 > evidence.value(row, "organ"):
+        doubts.append(
+            _doubt(
+                "contrast_suspected",
+                f"A contrast agent is suspected in gut, bladder or kidneys: {found.other_cm3:.0f} "
+                "cm3 of soft tissue are as bright as marrow and may be taken for bone where they "
+                "lie on it.",
+                "CAL-05", row,
+            )
+        )  # fmt: skip
+
+
+def _check_motion(volume: Volume, axis: int, findings: Metrics, doubts: list[Doubt]) -> None:
+    row = "SP-IMG-11"
+    limit = evidence.value(row, "step")
+    label = "Largest step of bone between two slices"
+    if volume.geometry.spacing_mm[axis] > evidence.value(row, "spacing"):
+        findings["imaging.motion_step_mm"] = Metric(None, "mm", label, (row,), None, limit)
+        return
+    steps, found = jumps(volume, axis)
+    largest = float(steps.max()) if len(steps) else None
+    findings["imaging.motion_step_mm"] = Metric(largest, "mm", label, (row,), None, None)
+    findings["imaging.motion_steps"] = Metric(len(found), "count", "Steps between slices", (row,))
+    if found:
+        worst = max(found, key=lambda j: j.size_mm)
+        where = _where(volume, worst.place)
+        at = f"{worst.place[2]:.0f}"
+        doubts.append(
+            _doubt(
+                "motion",
+                f"The bone steps by {worst.size_mm:.1f} mm between two slices ({len(found)} "
+                f"place(s), the largest {where} near z = {at} mm): the patient moved. A guide or "
+                "implant seat that crosses the step does not fit; scan again.",
+                row,
             )
         )
 
@@ -260,14 +417,19 @@ def _check_age(acquired: str, surgery: str, findings: Metrics, doubts: list[Doub
             _doubt(
                 "old_scan",
                 f"The scan is about {age:.0f} weeks old at surgery, at most {limit:g} are "
-                "expected: tumour and bone may have changed.",
+                "expected: the tumour may have outgrown the planned margin and bone the guide's seat.",
                 "CT-07",
             )
         )
     # Half a month is what the missing day of the scan may hide.
     if age < -0.5 * WEEKS_PER_MONTH:
         doubts.append(
-            _doubt("scan_after_surgery", "The scan is later than the date of surgery.", "CT-07")
+            _doubt(
+                "scan_after_surgery",
+                "The scan is later than the date of surgery: the bone in it is no longer the bone "
+                "a guide would be laid on; check both dates.",
+                "CT-07",
+            )
         )
 
 
@@ -290,7 +452,7 @@ def _check_range(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> None
             _doubt(
                 "hu_below_air",
                 f"{count} voxels lie below {lowest:g} HU (lowest {low:g}): the image was "
-                "resampled or padded, edges may ring.",
+                "resampled or padded, edges may ring and surfaces for guides with them.",
                 *rows,
             )
         )
@@ -300,7 +462,8 @@ def _check_range(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> None
             _doubt(
                 "not_hu",
                 f"The darkest voxel is {low:g}; a CT in HU shows air near "
-                f"{evidence.value('HU-03', 'air'):g}. The values may not be HU.",
+                f"{evidence.value('HU-03', 'air'):g}. The values may not be HU: then bone, "
+                "surfaces and density are wrong, and nothing should be made from them.",
                 *rows,
             )
         )
@@ -342,7 +505,8 @@ def _check_metal(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> tupl
             _doubt(
                 "metal",
                 f"Metal (above {threshold:g} HU) of {total / 1000.0:.2g} cm3 in {len(pieces)} "
-                f"piece(s), the largest {where} at LPS ({at}) mm: density is invalid nearby.",
+                f"piece(s), the largest {where} at LPS ({at}) mm: density is invalid nearby, and "
+                "streaks there eat or add bone where a guide, screw or seat would lie.",
                 "CT-09",
             )
         )
@@ -388,7 +552,8 @@ def _check_faces(volume: Volume, findings: Metrics, doubts: list[Doubt]) -> tupl
         doubts.append(
             _doubt(
                 "bone_cut_by_border",
-                f"Bone reaches the {', '.join(cut)} border of the image: bones there are cut off.",
+                f"Bone reaches the {', '.join(cut)} border of the image: bones there are cut off, "
+                "and no guide, screw or seat can be planned on what is missing.",
                 "CT-05",
                 "SP-IMG-01",
             )
