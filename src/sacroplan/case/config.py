@@ -23,7 +23,10 @@ class InputTable(_Table):
     ct: str
     series: str | None = None
     labels: str | None = None
-    labels_scheme: Literal["auto", "own", "totalsegmentator"] = "auto"
+    labels_scheme: Literal[
+        "auto", "own", "totalsegmentator", "totalsegmentator_v1", "totalsegmentator_v3"
+    ] = "auto"
+    segmenter: Literal["built-in", "totalsegmentator"] = "built-in"
 
 
 class PatientTable(_Table):
@@ -288,7 +291,8 @@ def new_config(
         labels=(
             f'labels = "{quoted(labels)}"\n'
             if labels
-            else '# labels = "bones.seg.nrrd"   # own or TotalSegmentator labels\n'
+            else '# labels = "bones.seg.nrrd"   # own, TotalSegmentator, .seg.nrrd or DICOM SEG\n'
+            '# segmenter = "totalsegmentator"   # where the extra "ai" and its weights are there\n'
         ),
         mri=(
             f'[mri]\nimage = "{quoted(mri)}"\n'
