@@ -288,8 +288,8 @@ def jumps(volume: Volume, axis: int) -> tuple[FloatArray, tuple[Jump, ...]]:
     limit = max(evidence.value(row, "step"), evidence.value(row, "factor") * usual)
     g = volume.geometry
     found = []
-    for k in np.flatnonzero(step > limit):
+    for where in np.flatnonzero(step > limit):
         index = (np.array(g.shape) - 1) / 2.0
-        index[axis] = k + 0.5
-        found.append(Jump(g.to_world(index), float(step[k])))
+        index[axis] = where + 0.5
+        found.append(Jump(g.to_world(index), float(step[where])))
     return step, tuple(found)
