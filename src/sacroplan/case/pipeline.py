@@ -5,6 +5,7 @@ from __future__ import annotations
 from sacroplan.case.stage import Stage
 from sacroplan.case.steps import (
     bones,
+    exports,
     guides,
     implant,
     intake,
@@ -27,4 +28,5 @@ PLAN_STAGES: tuple[Stage, ...] = (
     guides.STAGE,
     mechanics.STAGE,
     prints.STAGE,
+    exports.STAGE,
 )

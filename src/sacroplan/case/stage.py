@@ -139,7 +139,8 @@ def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     out = {"sacroplan": sacroplan.__version__}
-    for name in ("numpy", "scipy", "numba", "manifold3d", "vtk", "libigl", "SimpleITK", "pydicom"):
+    for name in ("numpy", "scipy", "numba", "manifold3d", "vtk", "libigl", "SimpleITK", "pydicom",
+                 "highdicom"):  # fmt: skip
         try:
             out[name] = version(name)
         except PackageNotFoundError:
@@ -204,6 +205,15 @@ def check_untouched(case: Path, record: StageRecord) -> bool:
     return True
 
 
+def _drop_orphans(case: Path, before: StageRecord | None, files: Mapping[str, str]) -> None:
+    """Remove what a stage once put into the dossier, makes no more, and nobody changed."""
+    for name, digest in {} if before is None else before.files.items():
+        path = case / name
+        gone = name.startswith("dossier/") and name not in files and path.is_file()
+        if gone and hash_file(path) == digest:
+            path.unlink()
+
+
 def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str]) -> StageRecord:
     """Run a stage and put its folder in place in one step: a kill leaves the old or the new."""
     folder = stage_folder(context.folder, stage.name)
@@ -241,6 +251,7 @@ def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str])
         (fresh / "stage.json").write_text(
             json.dumps(record.__dict__, indent=1, sort_keys=True, default=str) + "\n", "utf-8"
         )
+        before = read_record(context.folder, stage.name)
         # Without its record an interrupted stage counts as not done, so the record goes first.
         if folder.exists():
             (folder / "stage.json").unlink(missing_ok=True)
@@ -250,6 +261,7 @@ def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str])
                 home = context.folder / name
                 home.parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).replace(home)
+        _drop_orphans(context.folder, before, files)
         shutil.rmtree(fresh / "dossier", ignore_errors=True)
         fresh.replace(folder)
     except OSError as error:

@@ -1,16 +1,14 @@
-"""Checks of what is to be printed, clashes of what is to be implanted, print and Slicer files."""
+"""Checks of what is to be printed, clashes of what is to be implanted, print files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from sacroplan.case.config import CaseConfig
-from sacroplan.case.stage import Context, Stage, StageOutput, stage_folder
+from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.guides import Guides
 from sacroplan.case.steps.resection import Resection
@@ -106,10 +104,8 @@ def run(context: Context) -> StageOutput:
     metrics |= found.metrics()
     doubts += found.doubts
     context.progress(0.7, "print files")
-    files = print_files(context, implant, guide_parts) | slicer_files(context)
-    metrics["print.files"] = Metric(
-        sum(1 for n in files if n.startswith("dossier/print/")), "count", "Print files"
-    )
+    files = print_files(context, implant, guide_parts)
+    metrics["print.files"] = Metric(len(files), "count", "Print files")
     return StageOutput(
         Prints(tuple(checks), found, tuple(sorted(files))), metrics, tuple(doubts), files
     )
@@ -145,28 +141,6 @@ def print_files(
     return files
 
 
-def slicer_files(context: Context) -> dict[str, Callable[[Path], None]]:
-    """Bones, landmarks, planes and screws as 3D Slicer opens them."""
-    from sacroplan.formats.markups import write_lines
-
-    screws: Screws = context.result("screws")
-    implant = context.result("implant")
-    lines = {p.screw.name: (p.screw.entry, p.screw.tip) for p in screws.plans}
-    lines |= {s.name: (s.head, s.tip) for s in implant.wing_screws}
-    made = {
-        "bones.seg.nrrd": "bones",
-        "landmarks.mrk.json": "landmarks",
-        "planes.mrk.json": "resection",
-    }
-    # What earlier stages wrote for Slicer is copied as it is.
-    files: dict[str, Callable[[Path], None]] = {
-        f"dossier/slicer/{name}": partial(copyfile, stage_folder(context.folder, stage) / name)
-        for name, stage in made.items()
-    }
-    files["dossier/slicer/screws.mrk.json"] = lambda path: write_lines(lines, path)
-    return files
-
-
 def _parameters(config: CaseConfig) -> Any:
     return {"case": config.case.id}
 
@@ -177,6 +151,6 @@ def _inputs(_context: Context) -> list[Path]:
 
 STAGE = Stage(
     "print", "Print checks and files",
-    ("bones", "landmarks", "resection", "screws", "implant", "rods", "guides"),
+    ("bones", "resection", "screws", "implant", "rods", "guides"),
     ("manufacture", "formats", "fixation"), _parameters, _inputs, run, 25.0,
 )  # fmt: skip
