@@ -12,14 +12,16 @@ import numpy as np
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.intake import Intake
-from sacroplan.errors import AnatomyError, Doubt
+from sacroplan.errors import AnatomyError, CaseError, Doubt
 from sacroplan.geometry.surface import Surface
-from sacroplan.geometry.volume import LabelMap
+from sacroplan.geometry.volume import LabelMap, Volume
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import part
 
 REQUIRED = ("sacrum", "hip_left", "hip_right", "L5", "L4")
 OPTIONAL = ("L3", "femur_left", "femur_right")
+AUTOMATIC = "automatic segmentation"
+"""What the bones' source is called where the program found them by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,24 +33,37 @@ class BoneModel:
     source: str
 
 
+def bone_labels(context: Context, volume: Volume) -> tuple[LabelMap, str, tuple[Doubt, ...]]:
+    """Labels from the file or by the segmenter that case.toml names; where from; doubts."""
+    from sacroplan.anatomy.bones import segment
+    from sacroplan.case import totalsegmentator
+    from sacroplan.formats.labels import read_label_file
+
+    table = context.config.input
+    if table.labels is not None:
+        if table.segmenter != "built-in":
+            raise CaseError(
+                f'case.toml gives the bones twice, as labels and by segmenter = "{table.segmenter}"; '
+                "keep one."
+            )
+        path = context.input_path(table.labels)
+        read = read_label_file(path, volume.geometry, table.labels_scheme)
+        context.progress(0.7, "labels read")
+        return read.labels, f"label file {path.name} ({read.source})", read.doubts
+    if table.segmenter == "totalsegmentator":
+        read = totalsegmentator.segment(volume, part(context.progress, 0.0, 0.7))
+        return read.labels, read.source, read.doubts
+    bones = segment(volume, part(context.progress, 0.0, 0.7))
+    return bones.labels, AUTOMATIC, bones.doubts
+
+
 def run(context: Context) -> StageOutput:
     """Labels from a file where one is named, automatically otherwise; then surfaces."""
-    from sacroplan.anatomy.bones import segment
     from sacroplan.anatomy.surfaces import bone_surface
-    from sacroplan.formats.labels import read_labels
     from sacroplan.formats.segnrrd import write_segnrrd
 
     intake: Intake = context.result("intake")
-    table = context.config.input
-    doubts: tuple[Doubt, ...] = ()
-    if table.labels is not None:
-        path = context.input_path(table.labels)
-        labels = read_labels(path, intake.volume.geometry, table.labels_scheme)
-        source = f"label file {path.name}"
-        context.progress(0.3, "labels read")
-    else:
-        bones = segment(intake.volume, part(context.progress, 0.0, 0.7))
-        labels, doubts, source = bones.labels, bones.doubts, "automatic segmentation"
+    labels, source, doubts = bone_labels(context, intake.volume)
     missing = [name for name in REQUIRED if not labels.has(name)]
     if missing:
         raise AnatomyError(
@@ -97,7 +112,11 @@ def cut_off(labels: LabelMap) -> tuple[Doubt, ...]:
 
 
 def _parameters(config: CaseConfig) -> Any:
-    return {"labels": config.input.labels is not None, "scheme": config.input.labels_scheme}
+    return {
+        "labels": config.input.labels is not None,
+        "scheme": config.input.labels_scheme,
+        "segmenter": config.input.segmenter,
+    }
 
 
 def _inputs(context: Context) -> list[Path]:
