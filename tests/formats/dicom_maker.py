@@ -150,3 +150,75 @@ def write_enhanced(file: Path, data: np.ndarray, origin: Any, direction: np.ndar
     )
     ds.PixelData = b"".join((data[:, :, k].T + 1000).astype("<i2").tobytes() for k in order)
     ds.save_as(file, enforce_file_format=True)
+
+
+HTJ2K = (
+    "|4;u>04YEK0000C0000A00000000000000C0000A000000000000EBy0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9"
+    "?kdTm&kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00000Y5)QMlfVEa9|4DS006)M6F>kGfUf=mhja"
+    "j>0S9ydzyK3K01<%q{QwJe0083vzyK9600dybfq{XK;fr<v6cYfz04pE>6<|iA(P;eKLOO8*cK}jKDdqGG-^sqW0RPz"
+)
+"""One slice of 12 columns and 10 rows, 100 i + 10 j - 600, as base85 of an HTJ2K stream by OpenJPH."""
+
+
+def recode(file: Path, syntax: str) -> None:
+    """Write a slice again in another transfer syntax; pixels stay what they are."""
+    import base64
+
+    import SimpleITK as sitk
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import UID
+
+    ds = pydicom.dcmread(file)
+    shape = (ds.Rows, ds.Columns)
+    by_itk = {
+        "1.2.840.10008.1.2.4.57": "JPEG",
+        "1.2.840.10008.1.2.4.70": "JPEG",
+        "1.2.840.10008.1.2.4.90": "JPEG2000",
+    }
+    if syntax in by_itk:
+        plane = np.frombuffer(ds.PixelData, "<i2").reshape(1, *shape)
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetUseCompression(True)
+        writer.SetCompressor(by_itk[syntax])
+        other = file.with_suffix(".jpg.dcm")
+        writer.SetFileName(str(other))
+        writer.Execute(sitk.GetImageFromArray(plane))
+        coded = pydicom.dcmread(other)
+        assert coded.file_meta.TransferSyntaxUID in (syntax, "1.2.840.10008.1.2.4.70")
+        other.unlink()
+        ds.PixelData = coded.PixelData
+    elif syntax.startswith("1.2.840.10008.1.2.4.20"):
+        ds.PixelData = encapsulate([base64.b85decode(HTJ2K)])
+    elif syntax.startswith("1.2.840.10008.1.2.4") or syntax == "1.2.840.10008.1.2.5":
+        ds.compress(UID(syntax))
+        ds.save_as(file)
+        return
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    if syntax.startswith("1.2.840.10008.1.2.4"):
+        ds["PixelData"].is_undefined_length = True
+        ds["PixelData"].VR = "OB"
+        ds.save_as(file, enforce_file_format=True)
+        return
+    ds.save_as(file, enforce_file_format=True)
+
+
+def write_dicomdir(file: Path, names: list[list[str]]) -> None:
+    """A directory file that refers to ``names`` (lists of path components)."""
+    ds = pydicom.Dataset()
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    meta.MediaStorageSOPInstanceUID = "1.2.3.77"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta = meta
+    ds.FileSetID = "SECRETDISC"
+    records = [pydicom.Dataset()]
+    records[0].DirectoryRecordType = "PATIENT"
+    records[0].PatientName = "Doe^Jane"
+    for name in names:
+        record = pydicom.Dataset()
+        record.DirectoryRecordType = "IMAGE"
+        record.ReferencedFileID = name
+        records.append(record)
+    ds.DirectoryRecordSequence = Sequence(records)
+    ds.save_as(file, enforce_file_format=True)

@@ -117,6 +117,7 @@ def scan(
             else:
                 slices.extend(ours)
         except FormatError:
+            readable += 1
             reason = UNREADABLE[0]
         except HEADER_ERRORS:
             # pydicom decodes entries when they are asked for, so damage may show only here.
