@@ -493,3 +493,36 @@ def test_a_ct_that_was_no_dicom_gets_a_series_to_refer_to(tmp_path: Path) -> Non
     ct = read_ct(tmp_path / "ct")
     back = read_labels(tmp_path / "a.dcm", ct.volume.geometry)
     np.testing.assert_array_equal(back.data, labels_on(g, IDS).data)
+
+
+@pytest.mark.shared
+def test_a_real_segmentation_lies_where_highdicom_sees_it(shared: Path) -> None:
+    file = shared / "data" / "dicom_awkward" / "pydicom" / "liver.dcm"
+    seg = hd.seg.segread(file)
+    volume = seg.get_volume(combine_segments=True)
+    order = [2, 1, 0]  # highdicom counts slices first, then rows, then columns
+    spacing = np.array(volume.spacing)[order]
+    geometry = VolumeGeometry(
+        tuple(np.array(volume.shape)[order].tolist()), spacing, volume.affine[:3, 3],
+        volume.affine[:3, order] / spacing, str(seg.FrameOfReferenceUID),
+    )  # fmt: skip
+    mask = read_mask(file, geometry, "Liver")
+    assert mask.sum() > 10_000
+    np.testing.assert_array_equal(mask, volume.array.transpose(order) > 0)
+    with pytest.raises(ImagingError, match="labels none of the structures"):
+        read_labels(file, geometry)
+
+
+@pytest.mark.shared
+def test_a_real_label_map_keeps_every_voxel(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "real_ct_3mm"
+    ct = read_ct(folder / "ct.nii.gz")
+    labels = read_label_file(folder / "bones.nii.gz", ct.volume.geometry).labels
+    source = write_ct_series(ct.volume, tmp_path / "ct", case_id="real")
+    write_dicom_seg(labels, tmp_path / "a.dcm", source=source, case_id="real")
+    derived = read_ct(tmp_path / "ct").volume.geometry
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.dcm", derived).data, labels.data)
+    truth = centroids(labels)
+    for name, centre in by_highdicom(tmp_path / "a.dcm").items():
+        np.testing.assert_allclose(centre, truth[name], atol=0.01)
+    assert not faults(pydicom.dcmread(tmp_path / "a.dcm"))

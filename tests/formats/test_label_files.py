@@ -14,6 +14,7 @@ from test_labels import GRID, blocks, save
 from test_orientations import ALL_48, OBLIQUE
 
 from sacroplan.errors import Doubt, FormatError, ImagingError
+from sacroplan.formats.ct import read_ct
 from sacroplan.formats.images import nifti_bytes, nrrd_bytes
 from sacroplan.formats.labels import (
     LabelReading,
@@ -287,3 +288,29 @@ def test_what_slicerio_writes_is_read(tmp_path: Path) -> None:
     reading: LabelReading = read_label_file(tmp_path / "a.seg.nrrd", TURNED)
     np.testing.assert_array_equal(reading.labels.data, data)
     assert not reading.doubts
+
+
+@pytest.mark.shared
+def test_a_real_totalsegmentator_file_and_its_folder_of_masks(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "real_ct_3mm"
+    ct = read_ct(folder / "ct.nii.gz")
+    g = ct.volume.geometry
+    reading = read_label_file(folder / "totalseg_multilabel.nii.gz", g)
+    assert "TotalSegmentator v2, task total" in reading.source
+    file = nibabel.load(folder / "totalseg_multilabel.nii.gz")
+    stored = np.asarray(file.dataobj)
+    for i, name in total_names().items():
+        mask = nibabel.Nifti1Image((stored == i).astype(np.uint8), file.affine)
+        nibabel.save(mask, tmp_path / f"{name}.nii.gz")
+    masks_read = read_label_file(tmp_path, g)
+    np.testing.assert_array_equal(masks_read.labels.data, reading.labels.data)
+    assert "TotalSegmentator v2" in masks_read.source
+    assert not masks_read.doubts
+    # Slicer saves no more than the box around what is labelled.
+    where = np.argwhere(reading.labels.data)
+    low, high = where.min(axis=0), where.max(axis=0) + 1
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    part = LabelMap(g.cropped(low, high), reading.labels.data[box], reading.labels.names)
+    write_segnrrd(part, tmp_path / "edited.seg.nrrd")
+    back = read_labels(tmp_path / "edited.seg.nrrd", g)
+    np.testing.assert_array_equal(back.data, reading.labels.data)

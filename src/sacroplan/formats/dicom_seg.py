@@ -477,7 +477,10 @@ def _paint_plane(
             f"{seg.path} does not lie on the CT's grid: a frame has {geometry.describe()}, the CT "
             f"has {reference.describe()}; export the segmentation in the geometry of the CT."
         )
-    painter.paint(shown.T[:, :, None], place.window(painter.image))
+    # Neighbours of a plane lie far apart in memory: only the part that shows something is touched.
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    r, c = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    painter.paint(shown[r, c].T[:, :, None], place.window(painter.image)[c, r])
 
 
 def chosen(seg: DicomSegmentation, label: str | int | None) -> list[DicomSegment]:
