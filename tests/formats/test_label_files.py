@@ -24,6 +24,7 @@ from sacroplan.formats.labels import (
     read_mask,
     total_names,
 )
+from sacroplan.formats.names import snomed
 from sacroplan.formats.segnrrd import segnrrd_bytes, write_segnrrd
 from sacroplan.geometry.volume import LabelMap, VolumeGeometry
 
@@ -259,6 +260,13 @@ def test_slicerio_opens_what_is_written(tmp_path: Path) -> None:
     for i, name in labels.names.items():
         assert segments[name]["labelValue"] == i
         assert segments[name]["id"] == f"Segment_{i}"
+        known, told = snomed(name), segments[name]["terminology"]
+        assert known is not None
+        for words, code in (("category", known.category), ("type", known.kind)):
+            assert told[words] == [code.scheme, code.value, code.meaning]
+        assert ("typeModifier" in told) == (known.side is not None)
+        if known.side is not None:
+            assert told["typeModifier"][2].lower() == name.rsplit("_", 1)[1]
         index = np.argwhere(found["voxels"] == i).mean(axis=0)
         centre = labels.geometry.to_world(np.argwhere(labels.mask(name)).mean(axis=0))
         np.testing.assert_allclose(lps[:3, :3] @ index + lps[:3, 3], centre, atol=0.01)

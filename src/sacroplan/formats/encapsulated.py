@@ -45,8 +45,9 @@ def instance_items(source: DicomSource) -> list[Any]:
     return items
 
 
-def encapsulated_stl_bytes(
+def write_encapsulated_stl(
     surface: Surface,
+    path: str | os.PathLike[str],
     name: str,
     *,
     source: DicomSource,
@@ -54,8 +55,19 @@ def encapsulated_stl_bytes(
     modified: bool = False,
     instance_number: int = 1,
     colour: Sequence[float] | None = None,
-) -> bytes:
-    """The bytes :func:`write_encapsulated_stl` writes."""
+) -> None:
+    """Write ``surface`` as Encapsulated STL (binary STL inside, LPS mm); same input, same bytes.
+
+    Parameters
+    ----------
+    source : the CT it was made from; the file joins its study and names its slices.
+    modified : whether the shape differs from the patient's anatomy (a cut bone, an implant).
+    colour : red, green, blue in 0..1 in which viewers should show it.
+
+    Raises
+    ------
+    FormatError : empty surface, another frame of reference than the CT's, or a failed write.
+    """
     import pydicom
     from pydicom.sequence import Sequence as Items
 
@@ -106,34 +118,4 @@ def encapsulated_stl_bytes(
     ds.ReferencedSeriesSequence = Items([series])
     stream = BytesIO()
     ds.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
-def write_encapsulated_stl(
-    surface: Surface,
-    path: str | os.PathLike[str],
-    name: str,
-    *,
-    source: DicomSource,
-    case_id: str,
-    modified: bool = False,
-    instance_number: int = 1,
-    colour: Sequence[float] | None = None,
-) -> None:
-    """Write ``surface`` as Encapsulated STL (binary STL inside, LPS mm); same input, same bytes.
-
-    Parameters
-    ----------
-    source : the CT it was made from; the file joins its study and names its slices.
-    modified : whether the shape differs from the patient's anatomy (a cut bone, an implant).
-    colour : red, green, blue in 0..1 in which viewers should show it.
-
-    Raises
-    ------
-    FormatError : empty surface, another frame of reference than the CT's, or a failed write.
-    """
-    data = encapsulated_stl_bytes(
-        surface, name, source=source, case_id=case_id, modified=modified,
-        instance_number=instance_number, colour=colour,
-    )  # fmt: skip
-    write_bytes(path, data)
+    write_bytes(path, stream.getvalue())
