@@ -68,7 +68,9 @@ def test_the_dossier_is_complete(planned):
         "report.html", "report.pdf", "print/e2e_implant.3mf", "print/e2e_implant_core.stl",
         "print/e2e_guide_iliac_left.stl", "print/e2e_guide_iliac_right.3mf",
         "slicer/bones.seg.nrrd", "slicer/landmarks.mrk.json", "slicer/planes.mrk.json",
-        "slicer/screws.mrk.json", "mechanics/reconstructed.inp", "mechanics/reconstructed.vtu",
+        "slicer/screws.mrk.json", "slicer/labels.nii.gz", "slicer/sacrum.stl",
+        "dicom/segmentation.dcm", "dicom/stl_sacrum.dcm", "dicom/stl_implant_core.dcm",
+        "dicom/ct/CT00001.dcm", "mechanics/reconstructed.inp", "mechanics/reconstructed.vtu",
     ):  # fmt: skip
         assert name in names
     page = (folder / "dossier" / "report.html").read_text("utf-8")
