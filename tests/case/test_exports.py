@@ -194,6 +194,16 @@ def test_same_results_same_bytes_and_nothing_old_stays(tmp_path: Path, volume: V
     assert left == [f"CT{k + 1:05d}.dcm" for k in range(24)] + ["CT00026.dcm"]
 
 
+def test_values_beyond_16_bits_do_not_stop_a_plan(tmp_path: Path, volume: Volume) -> None:
+    data = volume.data.astype(np.float32) + np.float32(0.25)
+    data[3, 4, 5] = 70000.0
+    write_volume_nifti(Volume(volume.geometry, data), tmp_path / "ct.nii.gz")
+    exported(tmp_path / "case", tmp_path / "ct.nii.gz")
+    back = read_ct(tmp_path / "case" / "dossier" / "dicom" / "ct").volume.data
+    assert back[3, 4, 5] == 32767
+    np.testing.assert_array_equal(np.delete(back, 3, axis=0), np.delete(volume.data, 3, axis=0))
+
+
 def test_a_labelled_tumour_stays_as_it_is(tmp_path: Path, volume: Volume) -> None:
     made = results(volume, CtInfo("CT", "nifti", (1.0, 1.1, 1.3)))
     bones = made["bones"].labels

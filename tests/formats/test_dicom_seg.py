@@ -387,6 +387,29 @@ def test_segments_are_known_by_label_or_by_code(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(tmp_path / "a.dcm", GEOMETRY).data, labels.data)
 
 
+def test_a_sixth_lumbar_vertebra_is_told(tmp_path: Path) -> None:
+    masks = masks_of(labels_on(GEOMETRY, {1: (8, 6, 5), 4: (8, 5, 9)}))
+    masks["vertebrae_L6"] = masks.pop("L5")
+    foreign(GEOMETRY, np.eye(3), masks).save_as(tmp_path / "a.dcm")
+    [doubt] = read_label_file(tmp_path / "a.dcm", GEOMETRY).doubts
+    assert doubt.code == "anatomy.labels.sixth_lumbar"
+
+
+def test_segments_of_two_patients_are_told_apart(tmp_path: Path) -> None:
+    ct = ct_of(tmp_path / "ct", np.eye(3))
+    labels = labels_on(ct.volume.geometry, IDS)
+    assert ct.info.source is not None
+    uids = []
+    for case in ("A", "B"):
+        write_dicom_seg(
+            labels, tmp_path / "a.dcm", source=ct.info.source, case_id=case, how="a\\b\x01"
+        )
+        ds = pydicom.dcmread(tmp_path / "a.dcm")
+        uids += [ds.SOPInstanceUID, *(s.TrackingUID for s in ds.SegmentSequence)]
+        assert ds.SegmentSequence[0].SegmentAlgorithmName == "a b"
+    assert len(set(uids)) == len(uids)
+
+
 def test_overlapping_segments_are_resolved_aloud(tmp_path: Path) -> None:
     labels = labels_on(GEOMETRY, IDS)
     masks = masks_of(labels)

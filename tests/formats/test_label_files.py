@@ -219,6 +219,14 @@ def test_a_part_must_lie_on_the_lattice_and_inside(tmp_path: Path) -> None:
     assert read_labels(save(tmp_path / "b.nii", data, part), GRID).mask("sacrum").sum() == 7**3
 
 
+def test_a_sixth_lumbar_vertebra_is_never_overlooked(tmp_path: Path) -> None:
+    names = {1: "sacrum", 2: "L6 vertebra"}
+    write_segnrrd(LabelMap(GRID, blocks([1, 2]), names), tmp_path / "a.seg.nrrd")
+    reading = read_label_file(tmp_path / "a.seg.nrrd", GRID)
+    assert codes(reading.doubts) == ["anatomy.labels.sixth_lumbar"]
+    np.testing.assert_array_equal(reading.labels.data, blocks([1, 0]))
+
+
 def test_layers_keep_the_tumour(tmp_path: Path) -> None:
     """3D Slicer puts overlapping segments into layers; the tumour keeps its voxels in any order."""
     bone, tumour = np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.uint8)

@@ -155,7 +155,7 @@ def _positions(source: DicomSource, grid: VolumeGeometry) -> npt.NDArray[np.floa
     return np.asarray(source.positions)
 
 
-def _description(number: int, name: str, how: str, automatic: bool) -> Any:
+def _description(number: int, name: str, how: str, automatic: bool, tracked: str) -> Any:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
@@ -174,10 +174,12 @@ def _description(number: int, name: str, how: str, automatic: bool) -> Any:
         _coded(known.kind),
         "AUTOMATIC" if automatic else "SEMIAUTOMATIC",
         AlgorithmIdentificationSequence(
-            how[:LONG_STRING], codes.cid7162.MorphologicalOperations, __version__
+            re.sub(r"[\\\x00-\x1f]", " ", how)[:LONG_STRING],
+            codes.cid7162.MorphologicalOperations,
+            __version__,
         ),
         tracking_id=name,
-        tracking_uid=derived_uid("segment", how, name),
+        tracking_uid=tracked,
         display_color=(
             None if colour is None else CIELabColor.from_rgb(*(round(255 * c) for c in colour))
         ),
@@ -230,7 +232,16 @@ def dicom_seg_bytes(
             _slice_data_sets(source, _positions(source, grid)),
             Volume(numbered, affine, "PATIENT", source.frame_uid),
             "BINARY",
-            [_description(n, labels.names[i], how, automatic) for n, i in enumerate(ids, start=1)],
+            [
+                _description(
+                    n,
+                    labels.names[i],
+                    how,
+                    automatic,
+                    derived_uid("segment", case_id, source.series_uid, labels.names[i]),
+                )
+                for n, i in enumerate(ids, start=1)
+            ],
             series_instance_uid=derived_uid("seg series", case_id, source.series_uid),
             series_number=SERIES_NUMBER,
             sop_instance_uid=derived_uid("seg", *root),

@@ -18,7 +18,13 @@ from sacroplan.formats.atomic import write_bytes
 from sacroplan.formats.dicom_in import is_dicom
 from sacroplan.formats.images import RawImage, gzipped, kind_of, nifti_bytes, read_image
 from sacroplan.formats.lattice import Placement, placement
-from sacroplan.formats.names import canonical_name, own_ids, own_names, tables
+from sacroplan.formats.names import (
+    canonical_name,
+    is_sixth_lumbar,
+    own_ids,
+    own_names,
+    tables,
+)
 from sacroplan.formats.paint import Painter
 from sacroplan.formats.segnrrd import is_segmentation, layers, segment_mask, segments
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
@@ -29,7 +35,6 @@ _VERSIONS: Mapping[str, str] = {
     "totalsegmentator": "v2", "totalsegmentator_v1": "v1", "totalsegmentator_v3": "v3",
 }  # fmt: skip
 
-_SIXTH_LUMBAR = "vertebrae_L6"
 _TELLING_ID = 26
 """The id that is S1 in version 2 of TotalSegmentator and L6 in version 3."""
 
@@ -215,18 +220,19 @@ def _read_masks(
     told = ""
     if "vertebrae_S1" in stems:
         told = f", named as by {_title('v2')}"
-    elif _SIXTH_LUMBAR in stems:
-        told = f", named as by {_title('v3')}"
     elif any(s.startswith("vertebrae_") for s in stems):
         told = ", named as by TotalSegmentator"
     return f"folder of {len(stems)} masks{told}"
 
 
-def _read_dicom(file: Path, reference: VolumeGeometry, painter: Painter) -> str:
+def _read_dicom(
+    file: Path, reference: VolumeGeometry, painter: Painter
+) -> tuple[str, tuple[Doubt, ...]]:
     seg = dicom_seg.read_dicom_seg(file)
     ids = {s.number: own_ids()[s.name] for s in seg.segments if s.name is not None}
     dicom_seg.paint(seg, reference, ids, painter)
-    return "DICOM segmentation, by its segments' labels and codes"
+    told = "DICOM segmentation, by its segments' labels and codes"
+    return told, _sixth_lumbar(file, (s.label for s in seg.segments))
 
 
 def _read_file(
@@ -241,7 +247,7 @@ def _read_file(
         window = _place(raw.geometry, reference, file).window(painter.image)
         for layer in layers(raw, found, named):
             painter.paint(layer, window)
-        return "segmentation with named segments", ()
+        return "segmentation with named segments", _sixth_lumbar(file, known)
     stored = _whole(raw, file)
     ids = {int(i) for i in np.unique(stored)} - {0}
     if not ids:
@@ -265,17 +271,21 @@ def _assumed(file: Path, ids: set[int], names: Mapping[int, str], told: str) -> 
             f"{_TELLING_ID} is S1 and part of the sacrum. In {_title('v3')} it is L6: if these are "
             'of that version, state labels_scheme = "totalsegmentator_v3".',
         )
-    if _SIXTH_LUMBAR in names.values():
-        yield _sixth_lumbar(file)
+    yield from _sixth_lumbar(file, names.values())
 
 
-def _sixth_lumbar(file: Path) -> Doubt:
-    return Doubt(
-        "anatomy",
-        "anatomy.labels.sixth_lumbar",
-        f"{file.name} labels a sixth lumbar vertebra. It was left out: the plan takes L5 for the "
-        "vertebra on the sacrum. Renumber the labels from the sacrum upwards, or expect the cut "
-        "above the sacrum in the wrong place.",
+def _sixth_lumbar(file: Path, names: Iterable[str]) -> tuple[Doubt, ...]:
+    """A doubt where a file names a structure that the program has no place for."""
+    if not any(is_sixth_lumbar(name) for name in names):
+        return ()
+    return (
+        Doubt(
+            "anatomy",
+            "anatomy.labels.sixth_lumbar",
+            f"{file.name} labels a sixth lumbar vertebra. It was left out: the plan takes L5 for "
+            "the vertebra on the sacrum. Renumber the labels from the sacrum upwards, or expect "
+            "the cut above the sacrum in the wrong place.",
+        ),
     )
 
 
@@ -329,12 +339,11 @@ def read_label_file(
     masks = _masks_in(file) if file.is_dir() else []
     if masks:
         source = _read_masks(masks, reference, painter)
-        if any(_stem(f) == _SIXTH_LUMBAR and kind_of(f) for f in file.iterdir()):
-            doubts = (_sixth_lumbar(file),)
+        doubts = _sixth_lumbar(file, (_stem(f) for f in file.iterdir() if kind_of(f)))
     elif file.is_dir():
-        source = _read_dicom(_only_seg_in(file), reference, painter)
+        source, doubts = _read_dicom(_only_seg_in(file), reference, painter)
     elif kind_of(file) is None and is_dicom(file):
-        source = _read_dicom(file, reference, painter)
+        source, doubts = _read_dicom(file, reference, painter)
     else:
         source, doubts = _read_file(file, reference, scheme, painter)
     names = {i: name for i, name in own_names().items() if np.any(painter.image == i)}

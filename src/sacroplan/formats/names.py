@@ -45,9 +45,18 @@ def own_ids() -> dict[str, int]:
     return {name: i for i, name in own_names().items()}
 
 
+def _key(name: str) -> str:
+    return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+
+
+def is_sixth_lumbar(name: str) -> bool:
+    """Whether a file's name of a structure means a sixth lumbar vertebra."""
+    return _key(name) in tables()["unknown"]["sixth_lumbar"]
+
+
 def canonical_name(name: str) -> str | None:
     """The program's name of a structure that a file calls ``name``; None if it is none of ours."""
-    key = re.sub(r"[\s\-.]+", "_", name.strip().lower())
+    key = _key(name)
     for own, others in tables()["names"].items():
         if key == own.lower() or key in others:
             return str(own)

@@ -21,7 +21,7 @@ from sacroplan.case.steps.resection import Resection
 from sacroplan.case.steps.screws import Screws
 from sacroplan.errors import Doubt
 from sacroplan.geometry.surface import Surface
-from sacroplan.geometry.volume import LabelMap
+from sacroplan.geometry.volume import LabelMap, Volume
 from sacroplan.metrics import Metric, Metrics
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(context: Context) -> StageOutput:
     source = intake.info.source
     derived = source is None
     if source is None:
-        source = ct_source(intake.volume, case)
+        source = ct_source(_within_16_bits(intake.volume), case)
     labels = labelled(bones.labels, context.result("resection"))
     files = slicer_files(context, labels) | dicom_files(context, labels, source)
     doubts: tuple[Doubt, ...] = ()
@@ -81,12 +81,20 @@ def run(context: Context) -> StageOutput:
     )
 
 
+def _within_16_bits(volume: Volume) -> Volume:
+    """The CT with values that a DICOM CT can hold; beyond them lies nothing but metal streaks."""
+    if volume.data.dtype == np.int16:
+        return volume
+    limits = np.iinfo(np.int16)
+    return Volume(volume.geometry, np.clip(volume.data, limits.min, limits.max))
+
+
 def _write_ct(path: Path, intake: Intake, case: str) -> None:
     from sacroplan.formats.dicom_out import write_ct_series
 
     info = intake.info
     write_ct_series(
-        intake.volume, path, case_id=case, description="CT, derived",
+        _within_16_bits(intake.volume), path, case_id=case, description="CT, derived",
         slice_thickness_mm=info.slice_thickness_mm, kvp=info.kvp, kernel=info.kernel,
     )  # fmt: skip
 
