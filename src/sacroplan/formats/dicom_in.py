@@ -41,7 +41,12 @@ from sacroplan.progress import Progress, part, silent
 
 __all__ = ["Loaded", "Series", "Slice", "is_dicom", "list_series", "load", "read_header"]
 
-UNREADABLE = ("unreadable header", "damaged header")
+UNREADABLE = (
+    "unreadable header", "damaged header", "pixel spacing missing", "impossible pixel spacing",
+    "position or orientation missing", "impossible position", "image axes not at right angles",
+    "rescale slope of zero", "impossible image size", "impossible number of frames",
+    "frames without positions",
+)  # fmt: skip
 """Reasons that may hide a slice of the very series that is read."""
 
 
@@ -306,8 +311,8 @@ def _doubts(
         doubts.append(
             _doubt(
                 "unreadable_files",
-                f"{count} DICOM file{'s are' if count > 1 else ' is'} damaged or missing: slices "
-                "at the ends of the series may be lost, and bone there would be cut off.",
+                f"{count} DICOM file{'s are' if count > 1 else ' is'} damaged, incomplete or missing: "
+                "slices at the ends of the series may be lost, and bone there would be cut off.",
                 "CT-05",
             )
         )
