@@ -475,6 +475,11 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
     def no_number(seg: Any) -> None:
         del seg.SegmentSequence[0].SegmentNumber
 
+    def moved_frame(seg: Any) -> None:
+        """A damaged position that lands on the next plane."""
+        first, second = seg.PerFrameFunctionalGroupsSequence[:2]
+        first.PlanePositionSequence = second.PlanePositionSequence
+
     def none(seg: Any) -> None:
         seg.SegmentSequence = pydicom.Sequence([])
 
@@ -484,6 +489,7 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
         (none, "without segments"),
         (lost_groups, "describes 9 frames and holds 10"),
         (no_number, "damaged header"),
+        (moved_frame, "one segment twice at the place of frame 2"),
     ]:
         with pytest.raises(FormatError, match=words):
             read_labels(broken(change), GEOMETRY)
@@ -495,6 +501,30 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
         read_labels(tmp_path / "l.dcm", GEOMETRY)
     with pytest.raises(ImagingError, match="no segment 'tumour'; there are \\['liver'\\]"):
         read_mask(tmp_path / "l.dcm", GEOMETRY, "tumour")
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_bytes_changed_anywhere_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    """No damage ends in anything but labels on the CT's grid or one of our own sentences."""
+    labels = labels_on(GEOMETRY, IDS)
+    foreign(GEOMETRY, ALL_48[7], masks_of(labels), kind).save_as(tmp_path / "a.dcm")
+    whole = (tmp_path / "a.dcm").read_bytes()
+    rng = np.random.default_rng(1)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(80):
+        data = bytearray(whole)
+        for at in rng.integers(132, len(whole), rng.integers(1, 6)):
+            data[at] = rng.integers(256)
+        if rng.random() < 0.3:
+            at = rng.integers(132, len(data))
+            del data[at : at + rng.integers(1, 30)]
+        (tmp_path / "b.dcm").write_bytes(data)
+        try:
+            assert read_labels(tmp_path / "b.dcm", GEOMETRY).data.shape == SHAPE
+            outcomes["read"] += 1
+        except (FormatError, ImagingError):
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 5
 
 
 def test_a_folder_may_hold_the_one_file(tmp_path: Path) -> None:

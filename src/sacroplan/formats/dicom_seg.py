@@ -18,7 +18,7 @@ from sacroplan import __version__
 from sacroplan.banner import BANNER, BANNER_SHORT
 from sacroplan.errors import FormatError, ImagingError
 from sacroplan.formats.atomic import write_bytes
-from sacroplan.formats.dicom_in import read_header
+from sacroplan.formats.dicom_headers import quiet, read_header
 from sacroplan.formats.dicom_out import (
     LONG_STRING,
     check_case_id,
@@ -28,7 +28,7 @@ from sacroplan.formats.dicom_out import (
 )
 from sacroplan.formats.dicom_pixels import PIXEL_ERRORS, stored_values
 from sacroplan.formats.dicom_source import DicomSource, check_frame, is_uid
-from sacroplan.formats.lattice import alignment, placement, turned_view
+from sacroplan.formats.lattice import Placement, alignment, placement, turned_view
 from sacroplan.formats.names import Code, canonical_name, name_of_code, snomed
 from sacroplan.formats.paint import Painter
 from sacroplan.formats.segnrrd import COLOURS
@@ -212,7 +212,6 @@ def dicom_seg_bytes(
     """The bytes :func:`write_dicom_seg` writes."""
     from highdicom import Volume
     from highdicom.seg import Segmentation
-    from pydicom.config import disable_value_validation
 
     check_case_id(case_id)
     check_frame(labels.frame, source, "The label map")
@@ -227,7 +226,7 @@ def dicom_seg_bytes(
         case_id, source.series_uid, how, [labels.names[i] for i in ids], affine.tobytes().hex(),
         hashlib.sha256(numbered.tobytes()).hexdigest(),
     )  # fmt: skip
-    with disable_value_validation():
+    with quiet():
         seg: Any = Segmentation(
             _slice_data_sets(source, _positions(source, grid)),
             Volume(numbered, affine, "PATIENT", source.frame_uid),
@@ -328,6 +327,7 @@ class DicomSegmentation:
     data_set: Any
 
 
+@quiet()
 def is_dicom_seg(path: Path) -> bool:
     """Whether a DICOM file is a segmentation, by its SOP class."""
     return str(read_header(path).get("SOPClassUID", "")) in (SEGMENTATION, LABEL_MAP_SEGMENTATION)
@@ -358,6 +358,7 @@ def _name(item: Any) -> str | None:
     return name_of_code(kind, side)
 
 
+@quiet()
 def read_dicom_seg(path: str | os.PathLike[str]) -> DicomSegmentation:
     """Read a DICOM segmentation (binary, fractional or label map).
 
@@ -434,6 +435,7 @@ class _Frames:
         return int(self._entry(frame, "SegmentIdentificationSequence", "ReferencedSegmentNumber"))
 
 
+@quiet()
 def paint(
     seg: DicomSegmentation, reference: VolumeGeometry, ids: Mapping[int, int], painter: Painter
 ) -> None:
@@ -447,8 +449,8 @@ def paint(
     FormatError : damaged pixels or a frame without a place.
     ImagingError : another frame of reference, or frames off the CT's voxels.
     """
-    _check_reference(seg, reference)
     try:
+        _check_reference(seg, reference)
         values = stored_values(seg.data_set, seg.path)
         frames = _Frames(seg)
         label_map = str(seg.data_set.get("SegmentationType", "")) == "LABELMAP"
@@ -461,33 +463,42 @@ def paint(
         for number, painted in ids.items():
             table[number] = painted
         _, rows, columns = values.shape
+        places: set[tuple[int, Placement]] = set()
         for frame, plane in enumerate(values):
             if not plane.any():
                 continue
+            number = 0 if label_map else frames.segment(frame)
             if label_map:
                 shown = table[plane]
             else:
-                number = frames.segment(frame)
                 shown = np.where(plane >= half, np.uint8(ids.get(number, 0)), np.uint8(0))
-            if shown.any():
-                _paint_plane(shown, frames.geometry(frame, rows, columns), reference, seg, painter)
+            if not shown.any():
+                continue
+            place = _place(frames.geometry(frame, rows, columns), reference, seg)
+            if (number, place) in places:
+                raise FormatError(
+                    f"{seg.path} shows one segment twice at the place of frame {frame + 1}."
+                )
+            places.add((number, place))
+            _paint_plane(shown, place, painter)
     except PIXEL_ERRORS as error:
         raise FormatError(f"{seg.path} is a DICOM segmentation with a damaged header.") from error
 
 
-def _paint_plane(
-    shown: npt.NDArray[np.uint8],
-    geometry: VolumeGeometry,
-    reference: VolumeGeometry,
-    seg: DicomSegmentation,
-    painter: Painter,
-) -> None:
-    place = placement(geometry, reference)
-    if place is None:
+def _place(
+    geometry: VolumeGeometry, reference: VolumeGeometry, seg: DicomSegmentation
+) -> Placement:
+    """Where a frame lies on the CT's grid; refuses another one, naming both."""
+    found = placement(geometry, reference)
+    if found is None:
         raise ImagingError(
             f"{seg.path} does not lie on the CT's grid: a frame has {geometry.describe()}, the CT "
             f"has {reference.describe()}; export the segmentation in the geometry of the CT."
         )
+    return found
+
+
+def _paint_plane(shown: npt.NDArray[np.uint8], place: Placement, painter: Painter) -> None:
     # Neighbours of a plane lie far apart in memory: only the part that shows something is touched.
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     r, c = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

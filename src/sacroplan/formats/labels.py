@@ -15,7 +15,7 @@ from sacroplan.banner import BANNER_SHORT
 from sacroplan.errors import Doubt, FormatError, ImagingError
 from sacroplan.formats import dicom_seg
 from sacroplan.formats.atomic import write_bytes
-from sacroplan.formats.dicom_in import is_dicom
+from sacroplan.formats.dicom_headers import is_dicom
 from sacroplan.formats.images import RawImage, gzipped, kind_of, nifti_bytes, read_image
 from sacroplan.formats.lattice import Placement, placement
 from sacroplan.formats.names import (
