@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-HEAVY = ("numpy", "scipy", "numba", "vtk", "vtkmodules", "SimpleITK", "pydicom", "ngsolve", "igl")
+HEAVY = ("numpy", "scipy", "numba", "vtk", "vtkmodules", "SimpleITK", "pydicom", "ngsolve", "igl",
+         "highdicom")  # fmt: skip
 
 
 def modules_after(code):

@@ -81,7 +81,9 @@ def new(
     ],
     labels: Annotated[
         Path | None,
-        typer.Option(help="Bone labels on the CT's grid: own ids or TotalSegmentator v2 'total'."),
+        typer.Option(
+            help="Bone labels on the CT's grid: NIfTI, .seg.nrrd, DICOM SEG, or a folder of masks."
+        ),
     ] = None,
     tumour: Annotated[Path | None, typer.Option(help="Tumour mask on the CT's grid.")] = None,
     mri: Annotated[Path | None, typer.Option(help="MRI to be fused to the CT on bone.")] = None,
