@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import AnatomyError, Doubt
+from sacroplan.geometry.distance import distance_to
 from sacroplan.geometry.volume import LabelMap, Volume
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, silent
@@ -138,15 +139,13 @@ def _bone_box(
 
 def _first_sacral_unit(units: npt.NDArray[np.int32], count: int) -> tuple[int, tuple[Doubt, ...]]:
     """The uppermost unit of the spine that articulates with both hip bones."""
-    from scipy import ndimage
-
     from sacroplan.anatomy.segmentation.seeds import HIP_LEFT, HIP_RIGHT, UNIT
 
     row = "SP-SEG-07"
     gap = evidence.value(row, "gap") / FINE_MM
     contact = np.zeros((count, 2))
     for side, hip in enumerate((HIP_RIGHT, HIP_LEFT)):
-        close = (ndimage.distance_transform_edt(units != hip) <= gap) & (units >= UNIT)
+        close = (distance_to(units == hip, 1.0, gap + 1.0) <= gap) & (units >= UNIT)
         contact[:, side] = np.bincount(units[close] - UNIT, minlength=count)[:count]
     volume = contact * FINE_MM**3
     least, least_side = evidence.value(row, "least"), evidence.value(row, "least_side")

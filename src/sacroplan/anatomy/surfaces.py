@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import AnatomyError
+from sacroplan.geometry.distance import signed_distance
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
@@ -67,7 +68,9 @@ def bone_surface(
     geometry, hu, own, other = _cut_out(volume, labels, name)
     spacing = geometry.spacing_mm
     solid = np.asarray(ndimage.binary_fill_holes(_largest(own < 0.0))) & ~(other < 0.0)
-    own = _signed_distance(solid, spacing) if not np.array_equal(solid, own < 0.0) else own
+    own = (
+        signed_distance(solid, spacing, MARGIN_MM) if not np.array_equal(solid, own < 0.0) else own
+    )
     field = level_field(hu, own, other, spacing)
     inside = _largest(field < 0.0)
     # Stray islands become outside, cavities inside; their field values only have to change sign.
@@ -164,8 +167,8 @@ def _cut_out(
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     geometry = volume.geometry.cropped(low, high)
     hu = volume.data[box].astype(np.float32)
-    mine = _signed_distance(own[box], spacing)
-    others = _signed_distance((labels.data[box] > 0) & ~own[box], spacing)
+    mine = signed_distance(own[box], spacing, MARGIN_MM)
+    others = signed_distance((labels.data[box] > 0) & ~own[box], spacing, MARGIN_MM)
     if spacing.max() <= GRID_RANGE_MM[1] and spacing.min() >= GRID_RANGE_MM[0]:
         return geometry, hu, mine, others
     count = np.floor(geometry.extent_mm + 1e-6).astype(int) + 1
@@ -185,19 +188,6 @@ def _cut_out(
         )
 
     return fine, resample(hu, 3), resample(mine, 1), resample(others, 1)
-
-
-def _signed_distance(mask: Mask, spacing: FloatArray) -> Float32:
-    """Signed distance (mm) to the voxel boundary of ``mask``, negative inside."""
-    from scipy import ndimage
-
-    if not mask.any():
-        return np.full(mask.shape, 1e3, dtype=np.float32)
-    # Half a voxel lies between a voxel's centre and the boundary.
-    half = 0.5 * float(np.mean(spacing))
-    outside = np.maximum(ndimage.distance_transform_edt(~mask, sampling=spacing) - half, 0.0)
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing) - half
-    return np.asarray(np.where(mask, -np.maximum(inside, 1e-3), outside + 1e-3), dtype=np.float32)
 
 
 def _largest(mask: Mask) -> Mask:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def point_triangle_squared(p, a, b, c):  # type: ignore[no-untyped-def]
     """Squared distance of point ``p`` to triangle ``abc`` (Ericson's region tests)."""
     ab = b - a
@@ -49,7 +49,7 @@ def point_triangle_squared(p, a, b, c):  # type: ignore[no-untyped-def]
     return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def splat_triangles(vertices, faces, shape, band, squared, nearest):  # type: ignore[no-untyped-def]
     """Exact squared distance (voxels) and nearest face for grid points within ``band`` of a face."""
     for f in range(faces.shape[0]):
@@ -75,7 +75,7 @@ def splat_triangles(vertices, faces, shape, band, squared, nearest):  # type: ig
                         nearest[i, j, k] = f
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_crossings(vertices, faces, crossings):  # type: ignore[no-untyped-def]
     """Add +-1 at the first grid point above every crossing of a +k ray with a face.
 
@@ -121,7 +121,7 @@ def count_crossings(vertices, faces, crossings):  # type: ignore[no-untyped-def]
                     crossings[i, j, k] -= sign
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _edge(ax, ay, bx, by, px, py):  # type: ignore[no-untyped-def]
     # The same edge seen from its two faces must give exactly opposite values.
     if ax < bx or (ax == bx and ay < by):
@@ -129,7 +129,7 @@ def _edge(ax, ay, bx, by, px, py):  # type: ignore[no-untyped-def]
     return -((ax - bx) * (py - by) - (ay - by) * (px - bx))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _owns(w, ax, ay, bx, by):  # type: ignore[no-untyped-def]
     if w > 0.0:
         return True
@@ -138,7 +138,7 @@ def _owns(w, ax, ay, bx, by):  # type: ignore[no-untyped-def]
     return (by < ay) or (by == ay and bx < ax)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def refine_far(vertices, faces, squared, nearest, far, index):  # type: ignore[no-untyped-def]
     """Distance of far points to the face that is nearest to their nearest band point."""
     p = np.empty(3)
@@ -153,7 +153,7 @@ def refine_far(vertices, faces, squared, nearest, far, index):  # type: ignore[n
         )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def trilinear(data, index, outside):  # type: ignore[no-untyped-def]
     """Trilinear samples of ``data`` at continuous indices (n, 3); ``outside`` beyond the grid."""
     ni, nj, nk = data.shape

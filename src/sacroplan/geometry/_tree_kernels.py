@@ -13,7 +13,7 @@ from numba import njit
 LEAF = 4
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fill_tree(low, high, first_leaf, node_low, node_high):  # type: ignore[no-untyped-def]
     """Boxes of all nodes from the boxes (n, 3) of the sorted faces; empty nodes stay inverted."""
     for f in range(low.shape[0]):
@@ -28,7 +28,7 @@ def fill_tree(low, high, first_leaf, node_low, node_high):  # type: ignore[no-un
             node_high[node, axis] = max(node_high[a, axis], node_high[b, axis])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _orient(a, b, c, p):  # type: ignore[no-untyped-def]
     """Six times the signed volume of the tetrahedron a, b, c, p."""
     ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
@@ -37,7 +37,7 @@ def _orient(a, b, c, p):  # type: ignore[no-untyped-def]
     return (uy * vz - uz * vy) * wx + (uz * vx - ux * vz) * wy + (ux * vy - uy * vx) * wz
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _area2(a, b, c):  # type: ignore[no-untyped-def]
     ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
@@ -45,7 +45,7 @@ def _area2(a, b, c):  # type: ignore[no-untyped-def]
     return np.sqrt(x * x + y * y + z * z)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _pierces(p, q, a, b, c, depth):  # type: ignore[no-untyped-def]
     """Whether the segment pq passes through the triangle by more than ``depth`` on either side."""
     area = _area2(a, b, c)
@@ -61,7 +61,7 @@ def _pierces(p, q, a, b, c, depth):  # type: ignore[no-untyped-def]
     return (x > 0.0 and y > 0.0 and z > 0.0) or (x < 0.0 and y < 0.0 and z < 0.0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _cross(v, s, t, depth):  # type: ignore[no-untyped-def]
     """Whether two faces cross; edges that end in a common vertex are left out."""
     for i in range(3):
@@ -77,7 +77,7 @@ def _cross(v, s, t, depth):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def crossing_pairs(v, faces, low, high, first_leaf, node_low, node_high, depth, most, pairs):  # type: ignore[no-untyped-def]
     """Number of face pairs that cross; the first ``len(pairs)`` of them (sorted numbers) in ``pairs``.
 
@@ -120,7 +120,7 @@ def crossing_pairs(v, faces, low, high, first_leaf, node_low, node_high, depth, 
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def first_hits(  # type: ignore[no-untyped-def]
     v, faces, first_leaf, node_low, node_high, origins, directions, start, distance, face
 ):
@@ -165,7 +165,7 @@ def first_hits(  # type: ignore[no-untyped-def]
         face[r] = hit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _hit(a, b, c, o, d):  # type: ignore[no-untyped-def]
     """Distance along the ray to the triangle (Moeller-Trumbore), inf where it misses."""
     e1x, e1y, e1z = b[0] - a[0], b[1] - a[1], b[2] - a[2]

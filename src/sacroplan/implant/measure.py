@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import Doubt
 from sacroplan.geometry.booleans import overlap_mm3, to_manifold
+from sacroplan.geometry.distance import distance_to
 from sacroplan.geometry.fields import inside_mask
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane
 from sacroplan.geometry.slicing import section
@@ -125,14 +126,12 @@ def pelvic_front(geometry: VolumeGeometry, bones: list[Surface]) -> npt.NDArray[
 
 def _closed(bones: list[Surface], grid: VolumeGeometry) -> npt.NDArray[np.bool_]:
     """Grid points in or between bones, gaps up to twice :data:`DISC_BRIDGE_MM` closed."""
-    from scipy.ndimage import distance_transform_edt
-
     solid = np.zeros(grid.shape, dtype=bool)
     for bone in bones:
         solid |= inside_mask(bone, grid)
     reach = DISC_BRIDGE_MM / float(grid.spacing_mm[0])
-    grown = np.asarray(distance_transform_edt(~solid)) <= reach
-    return np.asarray((np.asarray(distance_transform_edt(grown)) > reach) | solid)
+    grown = distance_to(solid, 1.0, reach + 1.0) <= reach
+    return np.asarray((distance_to(~grown, 1.0, reach + 1.0) > reach) | solid)
 
 
 def envelope(

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def node_graph(elements, number, n):  # type: ignore[no-untyped-def]
     """CSR graph (row starts, sorted columns) of nodes that share an element.
 
@@ -55,7 +55,7 @@ def node_graph(elements, number, n):  # type: ignore[no-untyped-def]
     return rows, columns
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _find(columns, low, high, j):  # type: ignore[no-untyped-def]
     while low < high:
         mid = (low + high) // 2
@@ -66,7 +66,7 @@ def _find(columns, low, high, j):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def barycentric_gradients(p, g):  # type: ignore[no-untyped-def]
     """Gradients (4, 3) of the barycentric coordinates of corners ``p`` (4, 3); returns volume."""
     e1 = p[1] - p[0]
@@ -84,7 +84,7 @@ def barycentric_gradients(p, g):  # type: ignore[no-untyped-def]
     return det / 6.0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def shape_gradients(bary, g, edges, out):  # type: ignore[no-untyped-def]
     """Gradients (10, 3) of the quadratic shape functions at barycentric coordinates (4,)."""
     for a in range(4):
@@ -96,7 +96,7 @@ def shape_gradients(bary, g, edges, out):  # type: ignore[no-untyped-def]
             out[4 + e, d] = 4.0 * (bary[a] * g[b, d] + bary[b] * g[a, d])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges):  # type: ignore[no-untyped-def]
     """Stiffness blocks (nnz, 3, 3) of isotropic elements with 4 (linear) or 10 nodes."""
     out = np.zeros((columns.shape[0], 3, 3))
@@ -139,7 +139,7 @@ def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges)
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def internal_forces(points, elements, lame, shear, u, gauss, edges):  # type: ignore[no-untyped-def]
     """(n, 3, c) nodal forces of displacements ``u`` (n, 3, c), straight from the elements."""
     out = np.zeros(u.shape)
@@ -176,7 +176,7 @@ def internal_forces(points, elements, lame, shear, u, gauss, edges):  # type: ig
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def strains(points, elements, u, bary, edges):  # type: ignore[no-untyped-def]
     """(m, q, 6) strains xx, yy, zz, xy, yz, zx (tensor shear) at barycentric points (q, 4)."""
     m = elements.shape[0]
@@ -209,7 +209,7 @@ def strains(points, elements, u, bary, edges):  # type: ignore[no-untyped-def]
 # Written out, because a loop over cases inside the innermost loop costs twice the time.
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def multiply(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
     """y = K x for vector pairs (n, 6)."""
     for i in range(rows.shape[0] - 1):
@@ -231,7 +231,7 @@ def multiply(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
         y[i, 3], y[i, 4], y[i, 5] = s3, s4, s5
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def inverse_diagonal(rows, columns, blocks):  # type: ignore[no-untyped-def]
     """(n, 3, 3) inverses of the diagonal blocks."""
     n = rows.shape[0] - 1
@@ -242,7 +242,7 @@ def inverse_diagonal(rows, columns, blocks):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def first_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-untyped-def]
     """Forward block Gauss-Seidel sweep from zero: only columns before the row contribute."""
     for i in range(rows.shape[0] - 1):
@@ -268,7 +268,7 @@ def first_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-untyp
             x[i, 3 + r] = diagonal[i, r, 0] * s3 + diagonal[i, r, 1] * s4 + diagonal[i, r, 2] * s5
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def upper_rest(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
     """y = b - K x after a first sweep (L + D) x = b: minus the upper triangle times x."""
     for i in range(rows.shape[0] - 1):
@@ -292,7 +292,7 @@ def upper_rest(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
         y[i, 3], y[i, 4], y[i, 5] = s3, s4, s5
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def backward_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-untyped-def]
     """Backward block Gauss-Seidel sweep on K x = b, in place."""
     n = rows.shape[0] - 1
@@ -320,7 +320,7 @@ def backward_sweep(rows, columns, blocks, diagonal, b, x):  # type: ignore[no-un
             x[i, 3 + r] = diagonal[i, r, 0] * s3 + diagonal[i, r, 1] * s4 + diagonal[i, r, 2] * s5
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def strains_at(points, elements, u, where, bary, edges):  # type: ignore[no-untyped-def]
     """(k, 6) tensor strains at barycentric points (k, 4) of elements ``where`` (k,)."""
     out = np.empty((where.shape[0], 6))
@@ -346,7 +346,7 @@ def strains_at(points, elements, u, where, bary, edges):  # type: ignore[no-unty
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def sphere_means(centres, volumes, values, radius):  # type: ignore[no-untyped-def]
     """(n,) volume-weighted mean of ``values`` over all centres within ``radius`` of each centre."""
     n = centres.shape[0]

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _slot(keys, key):  # type: ignore[no-untyped-def]
     mask = keys.shape[0] - 1
     h = key * 0x9E3779B97F4A7C1
@@ -16,14 +16,14 @@ def _slot(keys, key):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _edge_key(a, b):  # type: ignore[no-untyped-def]
     if a < b:
         return np.int64(a) * np.int64(1 << 31) + np.int64(b)
     return np.int64(b) * np.int64(1 << 31) + np.int64(a)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _bisect(t, tets, tag, level, counts, points, keys, mids):  # type: ignore[no-untyped-def]
     """Split tetrahedron ``t`` at its refinement edge (Maubach 1995); child two is appended."""
     d = tag[t]
@@ -52,7 +52,7 @@ def _bisect(t, tets, tag, level, counts, points, keys, mids):  # type: ignore[no
     level[n] = level[t]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def refine(marked, tets, tag, level, counts, points, keys, mids):  # type: ignore[no-untyped-def]
     """Bisect the marked tetrahedra, then every one that has a split edge, until conforming.
 
@@ -86,7 +86,7 @@ def refine(marked, tets, tag, level, counts, points, keys, mids):  # type: ignor
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def mean_ratio(p0, p1, p2, p3):  # type: ignore[no-untyped-def]
     """Mean-ratio quality: 1 regular, 0 flat, negative inverted."""
     ax, ay, az = p1[0] - p0[0], p1[1] - p0[1], p1[2] - p0[2]
@@ -104,7 +104,7 @@ def mean_ratio(p0, p1, p2, p3):  # type: ignore[no-untyped-def]
     return 12.0 * (0.5 * v6) ** (2.0 / 3.0) / l2
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def qualities(points, tets):  # type: ignore[no-untyped-def]
     """(m,) mean-ratio quality of every tetrahedron."""
     out = np.empty(tets.shape[0])
@@ -115,7 +115,7 @@ def qualities(points, tets):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def incidence(tets, n):  # type: ignore[no-untyped-def]
     """CSR lists of the tetrahedra around every vertex."""
     start = np.zeros(n + 1, dtype=np.int64)
@@ -134,7 +134,7 @@ def incidence(tets, n):  # type: ignore[no-untyped-def]
     return start, items
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _worst(v, points, tets, start, items):  # type: ignore[no-untyped-def]
     worst = 2.0
     for n in range(start[v], start[v + 1]):
@@ -147,7 +147,7 @@ def _worst(v, points, tets, start, items):  # type: ignore[no-untyped-def]
     return worst
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def snap(order, target, label, length, points, tets, start, items, guard):  # type: ignore[no-untyped-def]
     """Move vertices of ``order`` onto their interface where the tetrahedra around stay good.
 
@@ -176,7 +176,7 @@ def snap(order, target, label, length, points, tets, start, items, guard):  # ty
     return moved
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def project(order, target, points, tets, start, items, guard):  # type: ignore[no-untyped-def]
     """Move vertices towards ``target`` (n, 3) as far as quality ``guard`` allows; count full moves."""
     full = 0
@@ -201,7 +201,7 @@ def project(order, target, points, tets, start, items, guard):  # type: ignore[n
     return full
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def relax(order, points, tets, start, items, ceiling):  # type: ignore[no-untyped-def]
     """Move interior vertices to the mean of their neighbours where the worst tetrahedron gains."""
     old = np.empty(3)
@@ -235,7 +235,7 @@ def relax(order, points, tets, start, items, ceiling):  # type: ignore[no-untype
             points[v] = old
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def improve(order, normal, size, points, tets, start, items, ceiling, sweeps):  # type: ignore[no-untyped-def]
     """Pattern search of each vertex for a better worst tetrahedron.
 
@@ -275,7 +275,7 @@ def improve(order, normal, size, points, tets, start, items, ceiling, sweeps):  
                 step *= 0.4
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def face_neighbours(tets):  # type: ignore[no-untyped-def]
     """(m, 4) tetrahedron across the face opposite to each corner, -1 where there is none."""
     m = tets.shape[0]
@@ -310,7 +310,7 @@ def face_neighbours(tets):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def components(neighbours):  # type: ignore[no-untyped-def]
     """(m,) number of the face-connected piece of every tetrahedron."""
     m = neighbours.shape[0]
@@ -336,7 +336,7 @@ def components(neighbours):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def vertex_parts(tets, part, boundary, n):  # type: ignore[no-untyped-def]
     """(n, 4) distinct part numbers around every vertex, ascending, -1 padded.
 
@@ -364,7 +364,7 @@ def vertex_parts(tets, part, boundary, n):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def locate(queries, candidates, points, tets, tolerance):  # type: ignore[no-untyped-def]
     """Tetrahedron and barycentric coordinates of each query among its candidates; -1 if in none."""
     n = queries.shape[0]
@@ -411,7 +411,7 @@ def locate(queries, candidates, points, tets, tolerance):  # type: ignore[no-unt
     return found, bary
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def field_at(values, origin, spacing, points):  # type: ignore[no-untyped-def]
     """Trilinear distance at points (n, 3) on an axis-aligned grid; off it, plus the way to it."""
     ni, nj, nk = values.shape

@@ -24,6 +24,7 @@ from sacroplan.mechanics.solids import (
     surface_distance,
     tube,
 )
+from sacroplan.parallel import side_by_side
 
 FIELD_SPACING_MM = 1.25
 """Grid of bone distance fields; a smooth surface errs by spacing^2 / (8 radius), under 0.05 mm."""
@@ -108,9 +109,12 @@ class Anatomy:
         """Distance fields of closed bone surfaces."""
         local = {name: local_surface(s.require_closed(name), axes) for name, s in bones.items()}
         points = np.concatenate([s.vertices for s in local.values()])
+        fields = side_by_side(
+            lambda s, _: surface_distance(s, FIELD_SPACING_MM), list(local.values())
+        )
         return Anatomy(
             axes,
-            {n: surface_distance(s, FIELD_SPACING_MM) for n, s in local.items()},
+            dict(zip(local, fields, strict=True)),
             np.stack([points.min(axis=0), points.max(axis=0)]),
         )
 

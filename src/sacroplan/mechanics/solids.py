@@ -8,6 +8,7 @@ motion of the whole case does not change the mesh.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -51,14 +52,14 @@ def remembered(function: Implicit) -> Implicit:
     """``function`` that answers at once when asked again about the very same array.
 
     Composite parts ask each bone several times about one array of points. The array must not be
-    changed in between; callers here always pass fresh arrays.
+    changed in between; callers here always pass fresh arrays. Each thread has its own memory.
     """
-    last: list[FloatArray] = []
+    last = threading.local()
 
     def distance(points: FloatArray) -> FloatArray:
-        if not last or last[0] is not points:
-            last[:] = [points, function(points)]
-        return last[1]
+        if getattr(last, "points", None) is not points:
+            last.points, last.answer = points, function(points)
+        return np.asarray(last.answer)
 
     return distance
 

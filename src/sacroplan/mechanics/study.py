@@ -34,6 +34,7 @@ from sacroplan.mechanics.model import (
 from sacroplan.mechanics.solids import Solid
 from sacroplan.mechanics.solvers import Problem, Solution, solve
 from sacroplan.metrics import Metric, Metrics
+from sacroplan.parallel import side_by_side
 from sacroplan.progress import Progress, part, silent
 
 __all__ = [
@@ -618,26 +619,21 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     )
 
     # Both meshes first: a floating part is then named before anything is solved.
-    meshes = {
-        "intact": _mesh(intact, (), bounds, endplate, options, part(progress, 0.08, 0.16)),
-        "reconstructed": _mesh(
-            remaining, metal, bounds, endplate, options, part(progress, 0.16, 0.25)
-        ),
-    }
-    before, after = (
-        _solved(
-            name,
-            *meshes[name],
-            assign(
-                meshes[name][0], intact.raw, inp.volume, axes, calibration, options.law, porosity
-            ),
-            inp,
-            endplate,
-            cases,
-            part(progress, start, start + 0.3),
-        )
-        for name, start in (("intact", 0.25), ("reconstructed", 0.55))
-    )
+    models = {"intact": (intact, ()), "reconstructed": (remaining, metal)}
+    names = list(models)
+
+    def meshed(name: str, progress: Progress) -> tuple[TetMesh, MeshReport]:
+        anatomy, solids = models[name]
+        return _mesh(anatomy, solids, bounds, endplate, options, progress)
+
+    meshes = dict(zip(names, side_by_side(meshed, names, part(progress, 0.08, 0.3)), strict=True))
+
+    def solved(name: str, progress: Progress) -> _Local:
+        mesh, report = meshes[name]
+        materials = assign(mesh, intact.raw, inp.volume, axes, calibration, options.law, porosity)
+        return _solved(name, mesh, report, materials, inp, endplate, cases, progress)
+
+    before, after = side_by_side(solved, names, part(progress, 0.3, 0.85))
 
     figures: Metrics = {}
     doubts: list[Doubt] = [*before.materials.doubts]

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from sacroplan import evidence
 from sacroplan.anatomy.segmentation.marrow import surrounded
+from sacroplan.geometry.distance import closed as closing
 from sacroplan.geometry.frames import FloatArray
 
 Float32 = npt.NDArray[np.float32]
@@ -23,15 +24,6 @@ def _box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
         slice(max(0, s.start - margin), min(n, s.stop + margin))
         for s, n in zip(found, mask.shape, strict=True)
     )
-
-
-def _close(mask: Mask, radius: float) -> Mask:
-    """Morphological closing by two distance transforms; the border neither grows nor erodes it."""
-    n = int(np.ceil(radius)) + 1
-    padded = np.pad(mask, n, mode="edge")
-    grown = ndimage.distance_transform_edt(~padded) <= radius
-    back = ndimage.distance_transform_edt(grown) > radius
-    return np.asarray(back[n:-n, n:-n, n:-n] | mask)
 
 
 def largest_piece(mask: Mask) -> Mask:
@@ -50,7 +42,7 @@ def fill_bone(mask: Mask, others: Mask, radius: float) -> Mask:
     The image's first and last slice count as walls (a bone cut by the image's edge is closed
     there), but a hollow that holds another bone, such as a cut hip socket, stays open.
     """
-    closed = _close(mask, radius) & ~others
+    closed = closing(mask, radius) & ~others
     rest = np.pad(~closed, ((1, 1), (1, 1), (0, 0)), constant_values=True)
     pieces, count = ndimage.label(rest, _CROSS)
     pieces = pieces[1:-1, 1:-1]

@@ -12,6 +12,7 @@ from sacroplan import evidence
 from sacroplan.anatomy.segmentation import _kernels
 from sacroplan.anatomy.segmentation.grid import Working
 from sacroplan.anatomy.segmentation.spine import Canal, Disc
+from sacroplan.geometry.distance import distance_to
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -36,13 +37,13 @@ def canal_tube(bright: Mask, fine: Working, canal: Canal) -> Mask:
     wall = ndimage.gaussian_filter(fine.hu[box], 0.7 / h) > content
     soft = ~ndimage.binary_closing(bright[box] | wall, _CROSS)
     half = evidence.value("SP-SEG-08", "passage") / h
-    wide = ndimage.distance_transform_edt(soft) > half
+    wide = distance_to(~soft, 1.0, half + 1.0) > half
     start = np.zeros_like(soft)
     start[tuple((index - low).T)] = True
     # The smoothed axis may run along the wall where the canal bends.
-    near = ndimage.distance_transform_edt(~start) <= half + 1.0 / h
+    near = distance_to(start, 1.0, half + 2.0 / h) <= half + 1.0 / h
     core = ndimage.binary_dilation(near & wide, _CROSS, iterations=radius, mask=wide)
-    tube = (ndimage.distance_transform_edt(~core) <= half) & soft if core.any() else core
+    tube = (distance_to(core, 1.0, half + 1.0) <= half) & soft if core.any() else core
     out = np.zeros_like(bright)
     out[box] = tube | (start & soft)
     return out

@@ -12,8 +12,9 @@ from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.resection import Resection
 from sacroplan.errors import AnatomyError
 from sacroplan.metrics import Metrics
-from sacroplan.progress import part
-from sacroplan.resection.plan import SIDES
+from sacroplan.parallel import side_by_side
+from sacroplan.progress import Progress
+from sacroplan.resection.plan import SIDES, Side
 
 if TYPE_CHECKING:
     from sacroplan.guides.iliac import Guide
@@ -35,8 +36,8 @@ def run(context: Context) -> StageOutput:
     resection: Resection = context.result("resection")
     blade = context.config.guides.blade_mm
     parameters = GuideParameters() if blade is None else replace(GuideParameters(), blade_mm=blade)
-    guides = []
-    for n, side in enumerate(SIDES):
+
+    def guide_of(side: Side, progress: Progress) -> Guide:
         psis = landmarks.points.get(f"PSIS_{side[0].upper()}")
         if psis is None:
             raise AnatomyError(
@@ -55,7 +56,9 @@ def run(context: Context) -> StageOutput:
             (bones.surfaces["sacrum"], bones.surfaces["L5"]),
             notch=landmarks.points.get(f"GSN_{side[0].upper()}"),
         )
-        guides.append(design(inp, parameters, part(context.progress, 0.5 * n, 0.5 * n + 0.5)))
+        return design(inp, parameters, progress)
+
+    guides = side_by_side(guide_of, SIDES, context.progress)
     metrics: Metrics = {}
     for guide in guides:
         metrics |= guide.metrics()
