@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from sacroplan.anatomy.landmarks_shapes import mirror_plane, plane_segments
+from sacroplan.anatomy.landmarks_shapes import Faces, faces_of, mirror_plane, plane_segments
 from sacroplan.errors import GeometryError
 from sacroplan.geometry.frames import FloatArray, unit
 from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.volume import VolumeGeometry
 
 FIELD_MM = 1.0
 """Grid on which the deepest point of a bone is sought; it only starts the search."""
@@ -24,6 +26,21 @@ osteophytes."""
 RIM_DROP_MM = 2.0
 """The endplate ends where the surface has fallen this far below its plane."""
 
+SIDE_DROP_MM = 1.2
+"""To the sides, where the sacral ala slopes off gently, it ends this far below already."""
+
+HOLLOW_MM = 4.0
+"""Between its edges an endplate may be hollow by this much: concave ones are by 2 to 4 mm."""
+
+SIDE_SHARE = (0.6, 2.1)
+"""Half width of an endplate against its half depth (50 x 33 mm: 1.5); anything else is no edge."""
+
+RIM_RISE_MM = 5.5
+"""To the sides it also ends where the surface has risen this far: a facet, an osteophyte, the ala."""
+
+REACH_MM = 48.0
+"""Faces further than this from the body's centre have no part in its endplates."""
+
 L5_TO_S1_MM = 46.0
 """The middle of S1 is no further than this from the middle of L5: half of L5 (14), disc (5 to 14), half
 of S1 (15)."""
@@ -31,6 +48,9 @@ of S1 (15)."""
 BODY_WIDTH = 0.75
 """Half width of a body is at most this times its depth (S1: 50 x 33 mm), so that a transverse process
 or the sacral ala at the same level is not taken for body."""
+
+REPEAT_ROUNDS = 2
+"""Rounds in which an endplate settles on a slightly disturbed surface."""
 
 TUKEY_MM = 2.5
 """Residual beyond which a face has no say in the plane; endplates are 2-4 mm concave, Schmorl's
@@ -44,6 +64,7 @@ class Endplate:
     Attributes
     ----------
     centre, anterior, posterior : (3,) on the plane; edges in the bone's own mid-sagittal plane.
+    left, right : (3,) edges on the plane, halfway between anterior and posterior; None where open.
     normal : (3,) pointing cranial (for inferior endplates too).
     ahead : (3,) unit direction to the anterior edge, in the endplate.
     depth_mm : anterior to posterior edge. rms_mm : of the core faces. area_mm2 : core faces used.
@@ -52,6 +73,8 @@ class Endplate:
     centre: FloatArray
     anterior: FloatArray
     posterior: FloatArray
+    left: FloatArray | None
+    right: FloatArray | None
     normal: FloatArray
     ahead: FloatArray
     depth_mm: float
@@ -61,11 +84,29 @@ class Endplate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """A vertebral body: deepest point (3,), radius there (mm), and the bone's mirror plane normal."""
+    """A vertebral body.
+
+    Attributes
+    ----------
+    centre : (3,) deepest point, in the mirror plane. radius_mm : depth there.
+    right : (3,) normal of the bone's mirror plane.
+    grid, inside : the bone as voxels.
+    near : the bone's surface around the body. faces : of ``near``.
+    """
 
     centre: FloatArray
     radius_mm: float
     right: FloatArray
+    grid: VolumeGeometry
+    inside: npt.NDArray[np.bool_]
+    near: Surface
+    faces: Faces
+
+
+def around(bone: Surface, centre: FloatArray, reach_mm: float = REACH_MM) -> Surface:
+    """The open part of ``bone`` within ``reach_mm`` of ``centre``."""
+    close = np.linalg.norm(bone.vertices - centre, axis=1) <= reach_mm
+    return bone.subset(close[bone.faces].any(axis=1))
 
 
 def find_body(
@@ -82,15 +123,24 @@ def find_body(
     from scipy.ndimage import distance_transform_edt
 
     from sacroplan.geometry.fields import inside_mask
-    from sacroplan.geometry.volume import grid_around
 
     point, right = mirror_plane(bone.vertices, up, right)
-    grid = grid_around(bone.vertices, FIELD_MM, 2.0 * FIELD_MM, bone.frame)
-    inner = distance_transform_edt(inside_mask(bone, grid)) * FIELD_MM
+    # Centred on the bone, so that the mirror image falls on the mirror image of the grid.
+    low, high = bone.bounds
+    count = 2 * np.ceil((high - low) / (2.0 * FIELD_MM)).astype(int) + 5
+    grid = VolumeGeometry(
+        (int(count[0]), int(count[1]), int(count[2])),
+        np.full(3, FIELD_MM),
+        0.5 * (low + high) - 0.5 * FIELD_MM * (count - 1.0),
+        frame=bone.frame,
+    )
+    inside = inside_mask(bone, grid)
+    # Every other point will do to start the search; an odd count keeps them symmetric.
+    inner = distance_transform_edt(inside[::2, ::2, ::2]) * (2.0 * FIELD_MM)
     where = np.argwhere(inner > 5.0)
     if not len(where):
         raise GeometryError("The bone is nowhere thicker than 10 mm; it holds no vertebral body.")
-    p = grid.to_world(where.astype(np.float64))
+    p = grid.to_world(2.0 * where)
     depth = inner[tuple(where.T)]
     middle = np.abs((p - point) @ right) <= 6.0
     if sacrum:
@@ -103,11 +153,12 @@ def find_body(
         raise GeometryError("No vertebral body lies near the bone's mirror plane.")
     p, depth = p[middle], depth[middle]
     top = int(np.argmax(depth))
-    near = np.linalg.norm(p - p[top], axis=1) <= 4.0
-    weight = np.clip(depth[near] - depth[top] + 1.5, 0.0, None)
+    near = np.linalg.norm(p - p[top], axis=1) <= 6.0
+    weight = np.clip(depth[near] - depth[top] + 2.5, 0.0, None)
     centre = (p[near] * weight[:, None]).sum(axis=0) / weight.sum()
     centre = centre - ((centre - point) @ right) * right
-    return Body(centre, float(depth[top]), right)
+    close = around(bone, centre)
+    return Body(centre, float(depth[top]), right, grid, inside, close, faces_of(close))
 
 
 def _reach(segments: FloatArray, direction: FloatArray) -> float:
@@ -154,13 +205,12 @@ def _waist(bone: Surface, body: Body, y: FloatArray) -> _Footprint | None:
 
 
 def _fit(
-    bone: Surface, foot: _Footprint, y: FloatArray, right: FloatArray, sign: float
+    faces: Faces, foot: _Footprint, y: FloatArray, right: FloatArray, sign: float
 ) -> tuple[FloatArray, FloatArray, float, float] | None:
     """Plane through the end surface over ``foot``: point, cranial normal, rms, area."""
     x, y, z = _axes(y, right)
-    c = bone.triangles.mean(axis=1) - foot.centre
-    n = bone.face_normals
-    area = np.linalg.norm(bone.area_vectors, axis=1)
+    c = faces.centres - foot.centre
+    n, area = faces.normals, faces.areas
     inside = ((c @ x) / (CORE * foot.half_depth)) ** 2 + (
         (c @ z) / (CORE * foot.half_width)
     ) ** 2 <= 1.0
@@ -190,6 +240,73 @@ def _fit(
     return point + foot.centre, normal, rms, float(w0[np.abs(residual) < TUKEY_MM].sum())
 
 
+def _run(
+    bone: Surface,
+    origin: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    half: float,
+    drop: float,
+    dip: float,
+    rise: float,
+) -> tuple[float, float] | None:
+    """First and last place along ``x`` (from ``origin``, on the plane) that still is endplate.
+
+    ``y`` points out of the bone; the endplate ends ``drop`` below its plane or ``rise`` above
+    it (mm); in between it may be hollow by ``dip``.
+    """
+    cut = plane_segments(bone, origin, x, y)
+    near = (np.abs(cut[:, :, 0]) < 1.5 * half + 10.0).any(axis=1)
+    near &= (np.abs(cut[:, :, 1]) < 10.0).any(axis=1)
+    cut = cut[near]
+    if not len(cut):
+        return None
+    steps = np.maximum(1, np.ceil(np.linalg.norm(cut[:, 1] - cut[:, 0], axis=1) / 0.25).astype(int))
+    t = np.concatenate([np.arange(k) / k for k in steps])[:, None]
+    p = np.repeat(cut[:, 0], steps, axis=0) * (1.0 - t) + np.repeat(cut[:, 1], steps, axis=0) * t
+    xs, hs = p[:, 0], p[:, 1]
+    # Upper envelope along x: the end surface as seen from the disc.
+    reach = 1.5 * half + 8.0
+    bins = np.arange(-reach, reach + 0.5, 0.5)
+    top = np.full(len(bins), -np.inf)
+    near = (np.abs(xs) < reach) & (hs > -8.0) & (hs < 8.0)
+    np.maximum.at(
+        top, np.clip(np.rint((xs[near] + reach) / 0.5).astype(int), 0, len(bins) - 1), hs[near]
+    )
+    on = (top > -dip) & (top < rise)
+    # Start over the middle, or at the nearest place where there is endplate at all.
+    start = int(np.argmin(np.abs(bins) + np.where(on, 0.0, np.inf)))
+    if abs(bins[start]) > 0.5 * half:
+        return None
+    low = high = start
+    # A gap of up to 1.5 mm (a Schmorl node's mouth, a vessel) does not end the endplate.
+    while high + 1 < len(bins) and on[high + 1 : high + 4].any():
+        high += 1
+    while low > 0 and on[max(0, low - 3) : low].any():
+        low -= 1
+    rim = np.flatnonzero((top > -drop) & (top < rise))
+    rim = rim[(rim >= low) & (rim <= high)]
+    if not len(rim):
+        return None
+    low, high = int(rim[0]), int(rim[-1])
+    plate = (xs >= bins[low] - 0.25) & (xs <= bins[high] + 0.25) & near & (hs > -drop)
+    plate &= hs < rise
+    if not plate.any():
+        return None
+    first, last = float(xs[plate].min()), float(xs[plate].max())
+    # The samples only find the edge; where the curve crosses the drop is exact.
+    below = cut[:, :, 1] + drop
+    crosses = (below[:, 0] <= 0) != (below[:, 1] <= 0)
+    a, b = below[crosses].T
+    at = cut[crosses, 0, 0] + a / (a - b) * (cut[crosses, 1, 0] - cut[crosses, 0, 0])
+
+    def exact(value: float) -> float:
+        close = at[np.abs(at - value) < 1.0]
+        return float(close[int(np.argmin(np.abs(close - value)))]) if len(close) else value
+
+    return exact(first), exact(last)
+
+
 def _edges(
     bone: Surface,
     foot: _Footprint,
@@ -199,71 +316,66 @@ def _edges(
     sign: float,
 ) -> tuple[float, float, FloatArray, FloatArray] | None:
     """Anterior and posterior edge in the mirror plane, as distances along x from an origin."""
-    y = normal
-    x, y, _ = _axes(y, right)
+    x, y, _ = _axes(normal, right)
     origin = foot.centre - ((foot.centre - point) @ y) * y
-    cut = plane_segments(bone, origin, x, y)
-    near = (np.abs(cut[:, :, 0]) < 1.5 * foot.half_depth + 10.0).any(axis=1)
-    near &= (np.abs(cut[:, :, 1]) < 10.0).any(axis=1)
-    cut = cut[near]
-    if not len(cut):
-        return None
-    steps = np.maximum(1, np.ceil(np.linalg.norm(cut[:, 1] - cut[:, 0], axis=1) / 0.25).astype(int))
-    t = np.concatenate([np.arange(k) / k for k in steps])[:, None]
-    p = np.repeat(cut[:, 0], steps, axis=0) * (1.0 - t) + np.repeat(cut[:, 1], steps, axis=0) * t
-    xs, hs = p[:, 0], sign * p[:, 1]
-    # Upper envelope along x: the end surface as seen from the disc.
-    reach = 1.5 * foot.half_depth + 8.0
-    bins = np.arange(-reach, reach + 0.5, 0.5)
-    top = np.full(len(bins), -np.inf)
-    near = (np.abs(xs) < reach) & (hs > -8.0) & (hs < 8.0)
-    np.maximum.at(
-        top, np.clip(np.rint((xs[near] + reach) / 0.5).astype(int), 0, len(bins) - 1), hs[near]
-    )
-    on = top > -RIM_DROP_MM
-    # Start over the middle, or at the nearest place where there is endplate at all.
-    start = int(np.argmin(np.abs(bins) + np.where(on, 0.0, np.inf)))
-    if abs(bins[start]) > 0.5 * foot.half_depth:
-        return None
-    low = high = start
-    # A gap of up to 1.5 mm (a Schmorl node's mouth, a vessel) does not end the endplate.
-    while high + 1 < len(bins) and on[high + 1 : high + 4].any():
-        high += 1
-    while low > 0 and on[max(0, low - 3) : low].any():
-        low -= 1
-    plate = (xs >= bins[low] - 0.25) & (xs <= bins[high] + 0.25) & near & (hs > -RIM_DROP_MM)
-    if not plate.any():
-        return None
-    front, back = float(xs[plate].max()), float(xs[plate].min())
-    # The samples only find the edge; where the curve crosses the drop is exact.
-    below = cut[:, :, 1] * sign + RIM_DROP_MM
-    crosses = (below[:, 0] <= 0) != (below[:, 1] <= 0)
-    a, b = below[crosses].T
-    at = cut[crosses, 0, 0] + a / (a - b) * (cut[crosses, 1, 0] - cut[crosses, 0, 0])
-    for end, value in (("front", front), ("back", back)):
-        near_end = at[np.abs(at - value) < 1.0]
-        if len(near_end):
-            exact = float(near_end[int(np.argmin(np.abs(near_end - value)))])
-            front, back = (exact, back) if end == "front" else (front, exact)
-    return front, back, origin, x
+    run = _run(bone, origin, x, sign * y, foot.half_depth, RIM_DROP_MM, HOLLOW_MM, np.inf)
+    return None if run is None else (run[1], run[0], origin, x)
 
 
-def find_endplate(
-    bone: Surface, body: Body, up: FloatArray, superior: bool, rounds: int = 8
-) -> Endplate | None:
-    """Superior or inferior endplate of the bone around ``body``; None where there is none.
+def _sides(
+    bone: Surface,
+    centre: FloatArray,
+    normal: FloatArray,
+    ahead: FloatArray,
+    half: float,
+    sign: float,
+) -> tuple[FloatArray | None, FloatArray | None]:
+    """Left and right edge halfway between front and back, None where the end surface goes on."""
+    z = np.cross(ahead, normal)
+    run = _run(bone, centre, z, sign * normal, 1.5 * half, SIDE_DROP_MM, HOLLOW_MM, RIM_RISE_MM)
+    if run is None:
+        return None, None
+    # An edge beyond the widest body is no edge: the ala or a process goes on at the plate's height.
+    low, high = SIDE_SHARE
+    left, right = (centre + r * z if low * half < abs(r) < high * half else None for r in run)
+    return left, right
+
+
+def find_endplate(body: Body, up: FloatArray, superior: bool, rounds: int = 8) -> Endplate | None:
+    """Superior or inferior endplate around ``body``; None where there is none.
 
     ``up`` (3,) is a first guess of cranial, good to about 35 degrees.
     """
-    sign = 1.0 if superior else -1.0
     y = unit(up - (up @ body.right) * body.right)
-    foot = _waist(bone, body, y)
+    foot = _waist(body.near, body, y)
     if foot is None:
         return None
+    return _settle(body.near, body.faces, body, foot, y, 1.0 if superior else -1.0, rounds)
+
+
+def repeat_endplate(body: Body, near: Surface, plate: Endplate, superior: bool) -> Endplate | None:
+    """``plate`` found again on ``near``, a disturbed copy of the body's surface."""
+    y = unit(plate.normal - (plate.normal @ body.right) * body.right)
+    base = plate.centre - ((plate.centre - body.centre) @ y) * y
+    width = 2.0 * BODY_WIDTH * 0.5 * plate.depth_mm
+    foot = _Footprint(base, 0.5 * plate.depth_mm, width)
+    return _settle(near, faces_of(near), body, foot, y, 1.0 if superior else -1.0, REPEAT_ROUNDS)
+
+
+def _settle(
+    bone: Surface,
+    faces: Faces,
+    body: Body,
+    foot: _Footprint,
+    y: FloatArray,
+    sign: float,
+    rounds: int,
+) -> Endplate | None:
+    """Plane and edges in turn, from the footprint ``foot``, until both stand still."""
     fit = None
     edges = None
     for _ in range(rounds):
-        fit = _fit(bone, foot, y, body.right, sign)
+        fit = _fit(faces, foot, y, body.right, sign)
         if fit is None:
             return None
         point, normal, _, _ = fit
@@ -295,13 +407,15 @@ def find_endplate(
 
     anterior, posterior = on_plane(origin + front * x), on_plane(origin + back * x)
     ahead = unit((anterior - posterior) - ((anterior - posterior) @ normal) * normal)
+    centre = 0.5 * (anterior + posterior)
+    left, right_edge = _sides(bone, centre, normal, ahead, 0.5 * (front - back), sign)
     return Endplate(
-        0.5 * (anterior + posterior), anterior, posterior, normal, ahead, front - back, rms, area
+        centre, anterior, posterior, left, right_edge, normal, ahead, front - back, rms, area
     )
 
 
 def find_sacral_endplate(
-    sacrum: Surface, body: Body, up: FloatArray, toward_l5: FloatArray | None
+    body: Body, up: FloatArray, toward_l5: FloatArray | None
 ) -> Endplate | None:
     """S1 superior endplate. ``toward_l5`` (3,) points from S1 to the L5 body where L5 is known.
 
@@ -315,7 +429,7 @@ def find_sacral_endplate(
         tilts = [np.sin(t) * x + np.cos(t) * y for t in angles]
     best: Endplate | None = None
     for guess in tilts:
-        plate = find_endplate(sacrum, body, guess, superior=True)
+        plate = find_endplate(body, guess, superior=True)
         if plate is None:
             continue
         height = float((plate.centre - body.centre) @ plate.normal)

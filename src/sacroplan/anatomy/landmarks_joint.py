@@ -1,4 +1,8 @@
-"""The sacroiliac joint: where sacrum and ilium face each other closely."""
+"""Where two bones face each other: the sacroiliac joint (and the symphysis).
+
+One search finds the faces of a bone that look at another bone across a gap; landmarks and resection
+both start from it. The joint proper is the part whose faces are nearly parallel.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,120 @@ FACING = -0.4
 MIN_PIECE = 0.1
 """A separate patch smaller than this share of the largest is an accessory contact, not the joint."""
 
+END_SHARE = 0.03
+"""Share of the joint's area whose middle stands for its upper or lower limit: single faces at the edge
+come and go with the surface's noise."""
+
+CLOSEST = 0.25
+"""Share of the facing area that gives the joint's own gap: its auricular part is at least that."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contact:
+    """Faces of one bone that look at another one.
+
+    Attributes
+    ----------
+    faces : (n,) numbers of the faces. patch : (n, 3) their centres, normals (n, 3), areas (n,) mm2.
+    gap_mm : (n,) signed distance to the other bone, negative where they overlap.
+    feet : (n, 3) nearest points of the other bone.
+    """
+
+    surface: Surface
+    faces: npt.NDArray[np.intp]
+    patch: FloatArray
+    normals: FloatArray
+    areas: FloatArray
+    gap_mm: FloatArray
+    feet: FloatArray
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Contact:
+        """The faces selected by a mask (n,)."""
+        return Contact(
+            self.surface, self.faces[chosen], self.patch[chosen], self.normals[chosen],
+            self.areas[chosen], self.gap_mm[chosen], self.feet[chosen],
+        )  # fmt: skip
+
+    def without_small_pieces(self) -> Contact:
+        """Without the pieces that are small against the largest."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        f = self.surface.faces[self.faces]
+        n = len(self.surface.vertices)
+        i = np.concatenate([f[:, 0], f[:, 1]])
+        j = np.concatenate([f[:, 1], f[:, 2]])
+        graph = coo_matrix((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
+        _, group = connected_components(graph, directed=False)
+        total = np.bincount(group[f[:, 0]], weights=self.areas)
+        return self.where(total[group[f[:, 0]]] >= MIN_PIECE * total.max())
+
+    def closest_gap_mm(self) -> float:
+        """Gap of the closest quarter of the area."""
+        return weighted_quantile(self.gap_mm, self.areas, CLOSEST)
+
+    def middle(self) -> FloatArray:
+        """(3,) area centroid, halfway between the two bones."""
+        w = self.areas / self.areas.sum()
+        return np.asarray(0.5 * (w @ self.patch + w @ self.feet))
+
+
+def _faces_in(surface: Surface, bounds: FloatArray, margin_mm: float) -> npt.NDArray[np.intp]:
+    """Numbers of the faces with a corner within ``margin_mm`` of the box ``bounds`` (2, 3)."""
+    v = surface.vertices
+    inside = np.all((v >= bounds[0] - margin_mm) & (v <= bounds[1] + margin_mm), axis=1)
+    return np.flatnonzero(inside[surface.faces].any(axis=1))
+
+
+def find_contact(bone: Surface, other: Surface, reach_mm: float) -> Contact | None:
+    """Faces of ``bone`` that look at ``other`` within ``reach_mm``; None where there is none.
+
+    Small separate pieces are left out.
+    """
+    import igl
+    from scipy.spatial import cKDTree
+
+    index = _faces_in(bone, other.bounds, reach_mm)
+    met = _faces_in(other, bone.bounds, reach_mm)
+    if not len(index) or not len(met):
+        return None
+    # Only faces that can come near are measured exactly, and only against faces that can be met.
+    t = other.vertices[other.faces[met]]
+    widest = float(np.linalg.norm(t - np.roll(t, 1, axis=1), axis=2).max())
+    centres = bone.vertices[bone.faces[index]].mean(axis=1)
+    corners = np.unique(other.faces[met])
+    rough, _ = cKDTree(other.vertices[corners]).query(
+        centres, distance_upper_bound=reach_mm + widest
+    )
+    index, centres = index[np.isfinite(rough)], centres[np.isfinite(rough)]
+    if not len(index):
+        return None
+    query = np.ascontiguousarray(centres)
+    squared, face, foot = igl.point_mesh_squared_distance(
+        query, other.vertices, np.ascontiguousarray(other.faces[met])
+    )
+    # On an edge the nearest face is a matter of rounding; the blended normal is not.
+    normal = _normal_at(other, met[np.asarray(face)], np.asarray(foot))
+    ahead = np.einsum("ij,ij->i", query - foot, normal)
+    gap = np.where(ahead >= 0.0, 1.0, -1.0) * np.sqrt(squared)
+    t = bone.vertices[bone.faces[index]]
+    vector = 0.5 * np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0])
+    areas = np.linalg.norm(vector, axis=1)
+    own = np.divide(vector, areas[:, None], out=np.zeros_like(vector), where=areas[:, None] > 0)
+    chosen = (gap <= reach_mm) & (np.einsum("ij,ij->i", own, normal) < FACING)
+    if not chosen.any():
+        return None
+    contact = Contact(
+        bone,
+        index[chosen],
+        query[chosen],
+        own[chosen],
+        areas[chosen],
+        gap[chosen],
+        np.asarray(foot)[chosen],
+    )
+    return contact.without_small_pieces()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointExtent:
@@ -24,7 +142,8 @@ class JointExtent:
     Attributes
     ----------
     centre : (3,) area centroid between the two faces.
-    cranial, caudal, anterior, posterior : (3,) extreme points of the iliac face, pelvis frame.
+    cranial, caudal : (3,) middle of the outermost part of the iliac face, pelvis frame.
+    anterior, posterior : (3,) its extreme points.
     lateral : (3,) the deepest point of the joint in the ilium; an iliac osteotomy that takes the
         whole joint passes lateral to it.
     patch : (n, 3) face centres of the iliac side, normals (n, 3) of the ilium there, areas (n,).
@@ -49,28 +168,6 @@ class JointExtent:
         return np.asarray(self.patch[int(np.argmax(self.patch @ d))])
 
 
-def _pieces(surface: Surface, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """``chosen`` without the pieces that are small against the largest."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    index = np.flatnonzero(chosen)
-    if not len(index):
-        return chosen
-    f = surface.faces[index]
-    n = len(surface.vertices)
-    i = np.concatenate([f[:, 0], f[:, 1]])
-    j = np.concatenate([f[:, 1], f[:, 2]])
-    graph = coo_matrix((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
-    _, group = connected_components(graph, directed=False)
-    area = np.linalg.norm(surface.area_vectors[index], axis=1)
-    total = np.bincount(group[f[:, 0]], weights=area)
-    keep = total[group[f[:, 0]]] >= MIN_PIECE * total.max()
-    out = np.zeros_like(chosen)
-    out[index[keep]] = True
-    return out
-
-
 def _normal_at(surface: Surface, face: npt.NDArray[np.int64], point: FloatArray) -> FloatArray:
     """Unit normals (n, 3) at points on faces, blended between the corners' normals."""
     t = surface.triangles[face]
@@ -85,83 +182,43 @@ def _normal_at(surface: Surface, face: npt.NDArray[np.int64], point: FloatArray)
     return np.asarray(np.divide(n, length, out=np.zeros_like(n), where=length > 1e-12))
 
 
-def _facing(a: Surface, b: Surface, gap_mm: float) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """Faces of ``a`` that look at ``b`` within ``gap_mm``, and all signed distances (n,) to ``b``."""
-    import igl
-    from scipy.spatial import cKDTree
-
-    centres = np.ascontiguousarray(a.triangles.mean(axis=1))
-    # Only the neighbourhood of the other bone's vertices is measured exactly.
-    edge = float(np.linalg.norm(b.triangles - np.roll(b.triangles, 1, axis=1), axis=2).max())
-    rough, _ = cKDTree(b.vertices).query(centres, distance_upper_bound=gap_mm + edge)
-    near = np.isfinite(rough)
-    distance = np.full(len(centres), np.inf)
-    facing = np.zeros(len(centres), dtype=bool)
-    if near.any():
-        squared, face, foot = igl.point_mesh_squared_distance(centres[near], b.vertices, b.faces)
-        # On an edge the nearest face is a matter of rounding; the blended normal is not.
-        normal = _normal_at(b, np.asarray(face), np.asarray(foot))
-        ahead = np.einsum("ij,ij->i", centres[near] - foot, normal)
-        signed = np.where(ahead >= 0.0, 1.0, -1.0) * np.sqrt(squared)
-        distance[near] = signed
-        agree = np.einsum("ij,ij->i", a.face_normals[near], normal)
-        facing[near] = (signed <= gap_mm) & (agree < FACING)
-    return facing, distance
-
-
-def _weighted_quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
+def weighted_quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
+    """Value below which ``share`` of the weight lies."""
     order = np.argsort(values, kind="stable")
     total = np.cumsum(weights[order])
     return float(values[order][min(int(np.searchsorted(total, share * total[-1])), len(order) - 1)])
 
 
-def find_joint(
-    sacrum: Surface,
-    hip: Surface,
-    axes: FloatArray,
-    lateral: FloatArray,
-    gap_mm: float,
-    slack_mm: float,
-) -> JointExtent | None:
-    """Joint of ``sacrum`` and ``hip``; None where they do not meet within ``gap_mm``.
+def joint_of(contact: Contact, slack_mm: float) -> Contact | None:
+    """The part of ``contact`` whose gap is within ``slack_mm`` of the closest quarter's.
 
-    The auricular faces are nearly parallel, the ligamentous ones behind them diverge: faces more
-    than ``slack_mm`` further apart than the closest quarter do not count. ``axes`` (3, 3) pelvis
-    axes (anterior, cranial, right) and ``lateral`` (3,) in LPS.
+    The auricular faces are nearly parallel, the ligamentous ones behind them diverge.
     """
-    on_hip, gap = _facing(hip, sacrum, gap_mm)
-    on_sacrum, other_gap = _facing(sacrum, hip, gap_mm)
-    if not on_hip.any() or not on_sacrum.any():
-        return None
-    close = _weighted_quantile(gap[on_hip], np.linalg.norm(hip.area_vectors[on_hip], axis=1), 0.25)
-    on_hip = _pieces(hip, on_hip & (gap <= close + slack_mm))
-    on_sacrum = _pieces(sacrum, on_sacrum & (other_gap <= close + slack_mm))
-    if not on_hip.any() or not on_sacrum.any():
-        return None
+    chosen = contact.gap_mm <= contact.closest_gap_mm() + slack_mm
+    return contact.where(chosen).without_small_pieces() if chosen.any() else None
 
-    def centroid(
-        s: Surface, mask: npt.NDArray[np.bool_]
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        c = s.triangles.mean(axis=1)[mask]
-        w = np.linalg.norm(s.area_vectors[mask], axis=1)
-        return c, w, (c * w[:, None]).sum(axis=0) / w.sum()
 
-    patch, areas, middle = centroid(hip, on_hip)
-    other = centroid(sacrum, on_sacrum)[2]
+def extent_of(joint: Contact, axes: FloatArray, lateral: FloatArray) -> JointExtent:
+    """Limits of a joint in the pelvis ``axes`` (3, 3) (anterior, cranial, right)."""
 
     def far(d: FloatArray) -> FloatArray:
-        return np.asarray(patch[int(np.argmax(patch @ d))])
+        return np.asarray(joint.patch[int(np.argmax(joint.patch @ d))])
+
+    def end(d: FloatArray) -> FloatArray:
+        height = joint.patch @ d
+        last = height >= weighted_quantile(height, joint.areas, 1.0 - END_SHARE)
+        return np.asarray(np.average(joint.patch[last], axis=0, weights=joint.areas[last]))
 
     return JointExtent(
-        0.5 * (middle + other),
-        far(axes[:, 1]),
-        far(-axes[:, 1]),
+        joint.middle(),
+        end(axes[:, 1]),
+        end(-axes[:, 1]),
         far(axes[:, 0]),
         far(-axes[:, 0]),
         far(lateral),
-        readonly(patch),  # type: ignore[arg-type]
-        readonly(hip.face_normals[on_hip]),  # type: ignore[arg-type]
-        readonly(areas),  # type: ignore[arg-type]
-        float(areas.sum()),
-        _weighted_quantile(gap[on_hip], areas, 0.5),
+        readonly(joint.patch),  # type: ignore[arg-type]
+        readonly(joint.normals),  # type: ignore[arg-type]
+        readonly(joint.areas),  # type: ignore[arg-type]
+        float(joint.areas.sum()),
+        weighted_quantile(joint.gap_mm, joint.areas, 0.5),
     )

@@ -27,6 +27,34 @@ MIRROR_START_DEG = 12.0
 MIRROR_ROUNDS = 60
 """Closest-point rounds; 15 to 40 settle all bones seen."""
 
+MIRROR_SCOUT = (1000, 20_000, 60)
+"""Points, points of the tree and rounds with which the best of the three searches is chosen."""
+
+VOTERS = 20_000
+"""Faces that vote for a sphere's centre; the fit itself uses all that lie near it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Faces:
+    """Centres (n, 3), unit normals (n, 3) and areas (n,) of a surface's faces, worked out once."""
+
+    centres: FloatArray
+    normals: FloatArray
+    areas: FloatArray
+
+    def where(self, chosen: BoolArray) -> Faces:
+        """The faces selected by a mask (n,)."""
+        return Faces(self.centres[chosen], self.normals[chosen], self.areas[chosen])
+
+
+def faces_of(surface: Surface) -> Faces:
+    """Centres, normals and areas of the faces of ``surface``."""
+    t = surface.triangles
+    vector = 0.5 * np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0])
+    area = np.linalg.norm(vector, axis=1)
+    normal = np.divide(vector, area[:, None], out=np.zeros_like(vector), where=area[:, None] > 0)
+    return Faces(t.mean(axis=1), normal, area)
+
 
 def vertex_areas(surface: Surface) -> FloatArray:
     """(n,) a third of the area of the faces around every vertex, mm2."""
@@ -54,6 +82,9 @@ def extreme(points: FloatArray, areas: FloatArray, direction: FloatArray) -> Flo
     centre = (points[cap] * weight[:, None]).sum(axis=0) / weight.sum()
     return np.asarray(centre + (height[top] - centre @ d) * d)
 
+
+NEAR_FACES_MM = 12.0
+"""Faces with a corner this much further away than the nearest vertex are asked for their size."""
 
 SPHERE_REACH_MM = 2.5
 """Faces further than this off the sphere have no say; a 3 mm CT leaves steps of about 1 mm."""
@@ -95,6 +126,9 @@ def fit_sphere(
     low, high = radii_mm
     sign = 1.0 if concave else -1.0
     step = 2.0
+    every = np.arange(0, len(points), max(1, len(points) // VOTERS))
+    all_points, all_normals, all_areas = points, normals, areas
+    points, normals, areas = points[every], normals[every], areas[every]
     origin = points.min(axis=0) - high
     shape = np.ceil((points.max(axis=0) + high - origin) / step).astype(int) + 1
     votes = np.zeros(int(np.prod(shape)))
@@ -107,6 +141,24 @@ def fit_sphere(
     grid = gaussian_filter(votes.reshape(shape), 1.5)
     best = np.unravel_index(int(np.argmax(grid)), grid.shape)
     centre = origin + step * np.array(best, dtype=np.float64)
+    away = np.linalg.norm(all_points - centre, axis=1)
+    near = (away <= high + 6.0) & (away >= low - 6.0)
+    return refine_sphere(
+        all_points[near], all_normals[near], all_areas[near], radii_mm, concave, centre
+    )
+
+
+def refine_sphere(
+    points: FloatArray,
+    normals: FloatArray,
+    areas: FloatArray,
+    radii_mm: tuple[float, float],
+    concave: bool,
+    centre: FloatArray,
+) -> Sphere | None:
+    """Trimmed least-squares sphere near ``centre`` (3,); see :func:`fit_sphere`."""
+    low, high = radii_mm
+    sign = 1.0 if concave else -1.0
     ray = points - centre
     distance = np.linalg.norm(ray, axis=1)
     band = (-sign * np.einsum("ij,ij->i", ray, normals)) > 0.8 * distance
@@ -137,7 +189,7 @@ def fit_sphere(
         radius = float(np.sqrt(max(solution[3] + solution[:3] @ solution[:3], 0.0)))
         step_mm = float(np.linalg.norm(moved - centre))
         centre = moved
-        if step_mm < 1e-7 and round_ > 8:
+        if step_mm < 1e-6 and round_ > 8:
             break
     if not low <= radius <= high:
         return None
@@ -160,27 +212,34 @@ def mirror_plane(
     """
     from scipy.spatial import cKDTree
 
-    stride = max(1, len(points) // 3000)
-    moving = points[::stride]
-    tree = cKDTree(points)
     u, r = unit(up), unit(right)
+    few, many, rounds = MIRROR_SCOUT
+    scouts = points[:: max(1, len(points) // few)]
+    thin = points[:: max(1, len(points) // many)]
+    tree = cKDTree(thin)
     found = []
     for angle in np.radians([0.0, -MIRROR_START_DEG, MIRROR_START_DEG]):
         start = np.cos(angle) * r + np.sin(angle) * np.cross(u, r)
-        found.append(_mirror_search(moving, points, tree, unit(start)))
-    best = min(found, key=lambda f: round(f[2], 6))
-    return best[0], best[1]
+        found.append(_mirror_search(scouts, thin, tree, unit(start), None, rounds))
+    best = min(found, key=lambda f: round(f[2], 3))
+    moving = points[:: max(1, len(points) // 3000)]
+    return _mirror_search(moving, points, cKDTree(points), best[1], best[0], MIRROR_ROUNDS)[:2]
 
 
 def _mirror_search(
-    p: FloatArray, points: FloatArray, tree: Any, normal: FloatArray
+    p: FloatArray,
+    points: FloatArray,
+    tree: Any,
+    normal: FloatArray,
+    centre: FloatArray | None,
+    rounds: int,
 ) -> tuple[FloatArray, FloatArray, float]:
     """Iterative closest points between a bone and its mirror image; the worst fifth is ignored, so
     that a lopsided osteophyte or a damaged process does not turn the plane."""
     n = normal
-    c = p.mean(axis=0)
+    c = p.mean(axis=0) if centre is None else centre
     cost = np.inf
-    for _ in range(MIRROR_ROUNDS):
+    for _ in range(rounds):
         mirrored = p - 2.0 * ((p - c) @ n)[:, None] * n
         distance, index = tree.query(mirrored)
         limit = np.quantile(distance, 0.8)
@@ -252,5 +311,13 @@ def on_surface(surface: Surface, point: FloatArray) -> FloatArray:
     import igl
 
     query = np.asarray(point, dtype=np.float64).reshape(1, 3)
-    foot = igl.point_mesh_squared_distance(query, surface.vertices, surface.faces)[2]
+    # The nearest point lies on a face with a corner no further away than the nearest vertex and
+    # that face's longest edge: only those few are measured.
+    away = np.linalg.norm(surface.vertices - query, axis=1)
+    corner = away[surface.faces]
+    t = surface.vertices[surface.faces[corner.min(axis=1) <= away.min() + NEAR_FACES_MM]]
+    longest = float(np.linalg.norm(t - np.roll(t, 1, axis=1), axis=2).max())
+    reach = away.min() + max(longest, NEAR_FACES_MM)
+    few = np.ascontiguousarray(surface.faces[corner.min(axis=1) <= reach])
+    foot = igl.point_mesh_squared_distance(query, surface.vertices, few)[2]
     return np.array(foot, dtype=np.float64).reshape(3)

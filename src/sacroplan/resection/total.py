@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sacroplan import evidence
+from sacroplan.anatomy.landmarks_joint import find_contact
 from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
 from sacroplan.geometry.primitives import box
@@ -21,8 +21,8 @@ from sacroplan.resection.cuts import Cut, osteotomy
 SEARCH_SPACING_MM = 1.5
 """Bone is sampled this finely while planes are compared; areas are then good to about 2 %."""
 
-PATCH_SHARE = 0.15
-"""A patch of facing bone this large against the largest is part of the joint, smaller ones are not."""
+LEAST_AREA_MM2 = 100.0
+"""Less facing bone than this is a chance contact; the joint has 10 to 18 cm2 [DIM-16]."""
 
 JOINT_QUANTILE = 0.03
 """The joint's edge for the search: a few hundredths of its points may be spurs of the segmentation."""
@@ -51,48 +51,21 @@ class SacroiliacJoint:
 
 
 def sacroiliac_joint(side: str, hip: Surface, sacrum: Surface) -> SacroiliacJoint:
-    """Points of the hip's surface that face the sacrum across the joint space.
+    """Points of the hip's surface that face the sacrum within SP-RES-02.
 
-    A point belongs to the joint when the sacrum is nearer than SP-RES-02 and lies on its outer side.
-    Raises :class:`PlanError` when there is no such surface.
+    The same search as for the landmark SIJ, but with the ligamentous part behind the auricular
+    faces: the osteotomy has to pass it as well. Raises :class:`PlanError` without such a surface.
     """
-    import igl
-
     same_frame(hip, sacrum)
     reach = evidence.value("SP-RES-02", "joint_space")
-    low, high = sacrum.bounds
-    near = np.all((hip.vertices > low - reach) & (hip.vertices < high + reach), axis=1)
-    candidates = hip.vertices[near]
-    if len(candidates) == 0:
-        raise PlanError(f"The {side} hip bone nowhere comes near the sacrum: there is no SI joint.")
-    d2, _, closest = igl.point_mesh_squared_distance(candidates, sacrum.vertices, sacrum.faces)
-    gap = closest - candidates
-    facing = np.einsum("ij,ij->i", gap, hip.vertex_normals[near]) > 0.5 * np.sqrt(d2)
-    chosen = (d2 < reach**2) & facing
-    if np.count_nonzero(chosen) < 50:
+    contact = find_contact(hip, sacrum, reach)
+    area = 0.0 if contact is None else float(contact.areas.sum())
+    if contact is None or area < LEAST_AREA_MM2:
         raise PlanError(
-            f"The {side} sacroiliac joint was not found: only {np.count_nonzero(chosen)} points of "
-            f"the hip bone lie within {reach:g} mm of the sacrum. Check the bone labels."
+            f"The {side} sacroiliac joint was not found: only {area:.0f} mm2 of the hip bone lie within "
+            f"{reach:g} mm of the sacrum and face it. Check the bone labels."
         )
-    return SacroiliacJoint(side, _large_patches(hip, np.flatnonzero(near)[chosen]))
-
-
-def _large_patches(hip: Surface, members: npt.NDArray[np.intp]) -> FloatArray:
-    """Vertices of the edge-connected patches among ``members`` that are no mere specks."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    index = np.full(len(hip.vertices), -1)
-    index[members] = np.arange(len(members))
-    f = index[hip.faces]
-    edges = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
-    edges = edges[(edges >= 0).all(axis=1)]
-    n = len(members)
-    graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (n, n))
-    _, label = connected_components(graph, directed=False)
-    size = np.bincount(label)
-    kept = size >= PATCH_SHARE * size.max()
-    return np.asarray(hip.vertices[members[kept[label]]])
+    return SacroiliacJoint(side, contact.patch)
 
 
 def disc_plane(l5_inferior: AxisFrame, s1_superior: AxisFrame, outline: CrossSection) -> Cut:

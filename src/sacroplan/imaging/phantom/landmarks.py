@@ -190,7 +190,7 @@ def _isthmus(
         section = np.where(plane, depth[:, j], 0.0)
         best[j] = float(section.max())
         place[j] = grid[:, j][section >= best[j] - 0.3].mean(axis=0)
-        return place[j]
+        return np.asarray(place[j])
 
     for direction in (1, -1):
         near = start
