@@ -63,7 +63,7 @@ def test_a_missing_file_and_a_taken_folder(tmp_path, small_ct):
 
 
 def test_a_label_map_of_another_size(tmp_path, small_ct):
-    grid = VolumeGeometry((30, 40, 40), [2, 2, 2], [-40, -40, 100])
+    grid = VolumeGeometry((30, 40, 40), [3, 2, 2], [-40, -40, 100])
     labels = tmp_path / "labels.nii.gz"
     write_labels_nifti(LabelMap(grid, np.ones(grid.shape, np.uint8), {1: "sacrum"}), labels)
     done = sacroplan("new", tmp_path / "case", "--ct", small_ct[0], "--labels", labels)
@@ -106,6 +106,60 @@ def test_json_answers_are_json(tmp_path, small_ct):
     assert {s["state"] for s in status["stages"]} == {"missing"}
     check = json.loads(sacroplan("check-ct", small_ct[0], "--json").stdout)
     assert "40 x 40 x 40" in check["geometry"]
+
+
+@pytest.fixture
+def two_series(tmp_path):
+    from sacroplan.formats.dicom_out import write_ct_series
+
+    rng = np.random.default_rng(0)
+    grid = VolumeGeometry((20, 20, 12), [2, 2, 2], [-40, -40, 100])
+    body = np.where(np.indices(grid.shape)[0] < 10, 40, -1000)
+    folder = tmp_path / "disc"
+    for name, number in (("first", 4), ("second", 5)):
+        noisy = body + rng.normal(0, 9, grid.shape)
+        volume = Volume(grid, np.rint(noisy).astype(np.int16))
+        write_ct_series(volume, folder / name, case_id=name)
+        for file in (folder / name).iterdir():
+            import pydicom
+
+            ds = pydicom.dcmread(file)
+            ds.SeriesNumber = number
+            ds.SeriesInstanceUID = f"1.2.{number}"
+            ds.SeriesDescription = "Pelvis bone Doe" if number == 5 else "Pelvis"
+            ds.ConvolutionKernel = "Br64f" if number == 5 else "Br36f"
+            ds.save_as(file)
+    return folder
+
+
+def test_series_are_listed_with_the_reason(two_series):
+    done = sacroplan("check-ct", two_series, "--list", "--json")
+    table = json.loads(done.stdout)
+    assert [(r["series"], r["chosen"]) for r in table["series"]] == [("5", True), ("4", False)]
+    assert "sharp kernel" in table["series"][0]["reason"]
+    assert table["series"][0]["description"] == "Pelvis bone …"
+    told = sacroplan("check-ct", two_series, "--list").stdout
+    assert "taken: sharp kernel" in told
+    assert "not taken: softer or unknown kernel" in told
+    assert "Doe" not in told
+    refused(sacroplan("check-ct", two_series, "--series", "9"), "no series '9'", "series 5")
+
+
+def test_a_named_series_is_kept_in_the_case(tmp_path, two_series):
+    done = sacroplan("new", tmp_path / "case", "--ct", two_series, "--series", "4", "--json")
+    table = json.loads(done.stdout)
+    assert (table["series"], table["why"], table["doubts"]) == ("1.2.4", "asked for", [])
+    assert 'series = "4"' in (tmp_path / "case" / "case.toml").read_text()
+    assert sacroplan("run", tmp_path / "case", "--to", "intake").returncode == 0
+    metrics = json.loads((tmp_path / "case" / "work" / "intake" / "stage.json").read_text())
+    assert metrics["metrics"]["imaging.series_choice"]["value"] == "asked for"
+    told = sacroplan("new", tmp_path / "other", "--ct", two_series).stdout
+    assert "! The folder holds several series; series 5" in told
+
+
+def test_the_age_of_the_scan(two_series):
+    done = sacroplan("check-ct", two_series, "--surgery", "next week")
+    refused(done, "surgery date 'next week'")
 
 
 def test_a_full_disk(tmp_path, small_ct):

@@ -210,8 +210,8 @@ def agrees(ct: CtImage, planes: list[Plane]) -> bool:
     expected = (1 - t) * values[0] + t * values[1]
     found = ct.volume.data[tuple(index.T)].astype(float)
     # What lies outside a shifted slice is air, and its rim is mixed with air.
-    # A rounded value and half a hundredth of a millimetre of slice position are allowed.
-    good = np.abs(found - expected) <= 1.1 + 0.011 * STEPS[2] / SPACING[2]
+    # A rounded value and a hundredth of a millimetre of position are allowed.
+    good = np.abs(found - expected) <= 1.1 + 0.0101 * np.linalg.norm(STEPS / SPACING)
     return bool(np.all(good[inside])) and np.count_nonzero(inside) >= 0.3 * g.shape[2] * 35
 
 

@@ -110,6 +110,7 @@ def test_age_of_the_scan(acquired: str, surgery: str, code: str | None, weeks: f
 
 def test_unknown_age_is_unknown_and_a_wrong_date_an_error() -> None:
     assert check_ct(image(), **GOOD).findings["imaging.scan_age_weeks"].value is None
+    assert codes(check_ct(image(), **GOOD, surgery="2024-05")) == {"scan_age_unknown"}
     with pytest.raises(ImagingError, match=r"surgery date '12.5.2024'"):
         check_ct(image(), acquired="2024-05", surgery="12.5.2024")
 

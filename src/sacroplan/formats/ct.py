@@ -188,7 +188,7 @@ def _from_dicom(
     shape = (data.shape[0], data.shape[1], data.shape[2])
     try:
         geometry = VolumeGeometry(
-            shape, stack.spacing_mm, loaded.origin, stack.direction, loaded.frame
+            shape, loaded.spacing_mm, loaded.origin, stack.direction, loaded.frame
         )
     except GeometryError as error:
         raise ImagingError(f"{path}: {error}") from error

@@ -59,6 +59,7 @@ class Loaded:
     data : (columns, rows, slices) HU on a rectangular, uniform grid.
     stack : how the slices were acquired.
     origin : (3,) LPS of the centre of voxel (0, 0, 0).
+    spacing_mm : (3,) voxel size along columns, rows, slices.
     frame : name of the frame of reference.
     why : in words, why this series was taken.
     set_aside : what else was found and not used, in words.
@@ -68,6 +69,7 @@ class Loaded:
     data: npt.NDArray[Any]
     stack: Stack
     origin: FloatArray
+    spacing_mm: FloatArray
     frame: str
     why: str
     set_aside: tuple[str, ...]
@@ -255,10 +257,10 @@ def load(
             f"({_places([regular.slices[k] for k in where])})"
         )
     told += [f"{c.name}: {c.reason}" for c in candidates[1:]]
-    data, origin = rectangular(regular, data)
+    data, origin, spacing = rectangular(regular, data)
     frame = regular.slices[0].frame_uid or DEFAULT_FRAME
     progress(1.0, "slices read")
-    return Loaded(data, regular, origin, frame, best.reason, tuple(told), tuple(doubts))
+    return Loaded(data, regular, origin, spacing, frame, best.reason, tuple(told), tuple(doubts))
 
 
 def _places(slices: Sequence[Slice]) -> str:

@@ -14,20 +14,26 @@ AIR_HU = -1024
 """What scanners store outside the reconstructed circle; lower padding values are raised to it."""
 
 
-def rectangular(stack: Stack, data: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray]:
-    """Data (columns, rows, slices) of a stack on a rectangular grid, and the grid's (3,) origin.
+def rectangular(
+    stack: Stack, data: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], FloatArray, FloatArray]:
+    """Data (columns, rows, slices) of a stack on a rectangular grid, its (3,) origin and spacing.
 
     A straight uniform stack is returned as it is. A stack that slides (gantry tilt) is shifted
     slice by slice inside the slices' own planes; only then are uneven slices interpolated along
     the normal.
     """
-    origin = np.array(stack.slices[0].position, dtype=np.float64)
+    base = stack.base_mm.copy()
+    spacing = stack.spacing_mm.copy()
     if stack.slides:
-        data, low = _shifted(data, stack.offsets_mm[:, :2] / stack.spacing_mm[:2])
-        origin = origin + stack.direction[:, :2] @ (low * stack.spacing_mm[:2])
+        data, low = _shifted(data, stack.offsets_mm[:, :2] / spacing[:2])
+        base[:2] = low * spacing[:2]
     if stack.uneven:
         data = _evened(data, stack.offsets_mm[:, 2])
-    return data, origin
+        base[2] = 0.0
+        spacing[2] = stack.offsets_mm[-1, 2] / (len(stack.slices) - 1)
+    origin = np.array(stack.slices[0].position, dtype=np.float64) + stack.direction @ base
+    return data, origin, spacing
 
 
 def _shifted(

@@ -20,8 +20,14 @@ ORIENTATION_TOLERANCE = 1e-4
 the same text in every slice of a series."""
 
 POSITION_TOLERANCE_MM = 0.01
-"""Two slices nearer than this lie at the same place; a stack that is nowhere farther from a
-straight uniform one is taken as such. Header rounding to 0.01 mm stays below."""
+"""Two slices nearer than this lie at the same place."""
+
+STRAIGHT_MM = 0.007
+"""A stack whose slices lie nowhere farther than this from a straight and from a uniform one is taken
+as it is: no point is then off by more than 0.01 mm. Header rounding to 0.01 mm stays below."""
+
+EXACT_MM = 1e-6
+"""Arithmetic, not the scanner, is to blame for less."""
 
 TILT_TOLERANCE_DEG = 0.1
 """Header tilts of one series that differ by less are the same."""
@@ -43,9 +49,10 @@ class Stack:
     Attributes
     ----------
     slices : in order.
-    spacing_mm : (3,) along columns (x of the slice), rows (y) and between slices (mean).
+    spacing_mm : (3,) along columns (x of the slice), rows (y) and between slices (best fit).
     direction : (3, 3) orthonormal: columns x and y of the slice, and the normal.
     offsets_mm : (n, 3) where the corner of each slice lies from that of the first, in ``direction``.
+    base_mm : (3,) where the best straight uniform stack begins, from the corner of the first slice.
     repeats : indices into ``slices`` with slices that lie at the same place.
     """
 
@@ -53,6 +60,7 @@ class Stack:
     spacing_mm: FloatArray
     direction: FloatArray
     offsets_mm: FloatArray
+    base_mm: FloatArray
     repeats: tuple[tuple[int, Slice], ...] = ()
 
     @property
@@ -63,14 +71,15 @@ class Stack:
 
     @property
     def slides(self) -> bool:
-        """Whether slices lie beside the normal through the first one."""
-        return bool(np.abs(self.offsets_mm[:, :2]).max() > POSITION_TOLERANCE_MM)
+        """Whether slices lie beside one common normal."""
+        beside = self.offsets_mm[:, :2] - self.base_mm[:2]
+        return bool(np.linalg.norm(beside, axis=1).max() > STRAIGHT_MM)
 
     @property
     def uneven(self) -> bool:
         """Whether slices lie off a uniform spacing."""
-        even = self.spacing_mm[2] * np.arange(len(self.slices))
-        return bool(np.abs(self.offsets_mm[:, 2] - even).max() > POSITION_TOLERANCE_MM)
+        even = self.base_mm[2] + self.spacing_mm[2] * np.arange(len(self.slices))
+        return bool(np.abs(self.offsets_mm[:, 2] - even).max() > STRAIGHT_MM)
 
     @property
     def spacing_cv(self) -> float:
@@ -108,8 +117,23 @@ def stack(group: Sequence[Slice]) -> Stack:
     _check_gaps(slices, offsets[:, 2])
     _check_straight(slices, offsets)
     between_rows, between_columns = slices[0].spacing
-    spacing = np.array([between_columns, between_rows, offsets[-1, 2] / (len(slices) - 1)])
-    return Stack(slices, spacing, axes, offsets, tuple(repeats))
+    step, start = _line(offsets[:, 2])
+    spacing = np.array([between_columns, between_rows, step])
+    base = np.array([*offsets[:, :2].mean(axis=0), start])
+    base[np.abs(base) < EXACT_MM] = 0.0
+    return Stack(slices, spacing, axes, offsets, base, tuple(repeats))
+
+
+def _line(along: FloatArray) -> tuple[float, float]:
+    """Step and start of the uniform positions nearest to ``along``."""
+    index = np.arange(len(along))
+    step = float(along[-1]) / (len(along) - 1)
+    if np.abs(along - step * index).max() < EXACT_MM:
+        return step, 0.0
+    # Positions are rounded in the header: the line through all of them is nearer to the truth than
+    # that through the first and the last.
+    slope, start = np.polyfit(index, along, 1)
+    return float(slope), float(start)
 
 
 def _axes(group: Sequence[Slice]) -> FloatArray:

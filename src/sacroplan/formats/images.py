@@ -338,7 +338,8 @@ def read_nifti(path: Path) -> RawImage:
     unit_code = h.units & 7
     if unit_code not in _NIFTI_UNIT_MM:
         raise FormatError(f"{path} has an unknown length unit (code {unit_code}).")
-    affine = _RAS_TO_LPS @ affines[0] * _NIFTI_UNIT_MM[unit_code]
+    # Signs and not a product of matrices: infinite entries must stay infinite and be refused.
+    affine = affines[0] * np.diag(_RAS_TO_LPS)[:, None] * _NIFTI_UNIT_MM[unit_code]
     slice_dim = (h.dim_info >> 4) & 3
     return RawImage(
         grid(shape, affine[:, :3], affine[:, 3], path),

@@ -404,6 +404,8 @@ def _months(text: str, what: str) -> float:
 def _check_age(acquired: str, surgery: str, findings: Metrics, doubts: list[Doubt]) -> None:
     limit = evidence.span("CT-07", "age")[1]
     age: float | None = None
+    if surgery:
+        _months(surgery, "surgery")
     if acquired and surgery:
         age = (_months(surgery, "surgery") - _months(acquired, "scan")) * WEEKS_PER_MONTH
     findings["imaging.scan_age_weeks"] = Metric(
@@ -411,6 +413,16 @@ def _check_age(acquired: str, surgery: str, findings: Metrics, doubts: list[Doub
     )
     findings["imaging.acquired"] = Metric(acquired or None, "text", "Month of the scan", ("CT-07",))
     if age is None:
+        if surgery:
+            doubts.append(
+                _doubt(
+                    "scan_age_unknown",
+                    "The scan does not tell its date, so its age at surgery is unknown; at most "
+                    f"{limit:g} weeks are expected, later the tumour may have outgrown the planned "
+                    "margin and bone the guide's seat.",
+                    "CT-07",
+                )
+            )
         return
     if age > limit:
         doubts.append(

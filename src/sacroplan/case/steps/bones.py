@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.intake import Intake
@@ -16,7 +14,8 @@ from sacroplan.errors import AnatomyError, CaseError, Doubt
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap, Volume
 from sacroplan.metrics import Metric, Metrics
-from sacroplan.progress import part
+from sacroplan.parallel import side_by_side
+from sacroplan.progress import Progress, part
 
 REQUIRED = ("sacrum", "hip_left", "hip_right", "L5", "L4")
 OPTIONAL = ("L3", "femur_left", "femur_right")
@@ -59,6 +58,7 @@ def bone_labels(context: Context, volume: Volume) -> tuple[LabelMap, str, tuple[
 
 def run(context: Context) -> StageOutput:
     """Labels from a file where one is named, automatically otherwise; then surfaces."""
+    from sacroplan.anatomy.coverage import coverage
     from sacroplan.anatomy.surfaces import bone_surface
     from sacroplan.formats.segnrrd import write_segnrrd
 
@@ -70,14 +70,19 @@ def run(context: Context) -> StageOutput:
             f"The {source} has no {', '.join(missing)}; planning a sacrectomy needs "
             f"{', '.join(REQUIRED)}. Give a label map that holds them with [input] labels."
         )
-    doubts = (*doubts, *cut_off(labels))
+    covered = coverage(labels)
+    doubts = (*doubts, *covered.doubts)
     names = [n for n in (*REQUIRED, *OPTIONAL) if labels.has(n)]
-    surfaces = {}
-    for n, name in enumerate(names):
-        context.progress(0.7 + 0.3 * n / len(names), f"surface of {name}")
-        surfaces[name] = bone_surface(intake.volume, labels, name)
+
+    def surface_of(name: str, progress: Progress) -> Surface:
+        progress(0.0, f"surface of {name}")
+        return bone_surface(intake.volume, labels, name)
+
+    made = side_by_side(surface_of, names, part(context.progress, 0.7, 1.0))
+    surfaces = dict(zip(names, made, strict=True))
     metrics: Metrics = {
-        "anatomy.bones.source": Metric(source, "text", "Where the bone labels come from")
+        "anatomy.bones.source": Metric(source, "text", "Where the bone labels come from"),
+        **covered.metrics(),
     }
     for name, surface in surfaces.items():
         metrics[f"anatomy.bones.{name}.volume_cm3"] = Metric(
@@ -89,26 +94,6 @@ def run(context: Context) -> StageOutput:
         doubts,
         {"bones.seg.nrrd": lambda path: write_segnrrd(labels, path)},
     )
-
-
-def cut_off(labels: LabelMap) -> tuple[Doubt, ...]:
-    """One doubt per border of the image that a bone of the plan runs into."""
-    out = []
-    for axis, ends in enumerate((("right", "left"), ("anterior", "posterior"), ("lower", "upper"))):
-        for end, border in zip((0, -1), ends, strict=True):
-            met = set(np.unique(np.take(labels.data, end, axis=axis)).tolist()) - {0}
-            bones = [labels.names[i].replace("_", " ") for i in sorted(met) if i in labels.names]
-            if bones:
-                out.append(
-                    Doubt(
-                        "anatomy",
-                        f"anatomy.cut_off.{border}",
-                        f"{', '.join(bones)}: truncated by the {border} border of the image. What lies "
-                        "beyond is unknown; loads and landmarks near there are less certain.",
-                        ("CT-05",),
-                    )
-                )
-    return tuple(out)
 
 
 def _parameters(config: CaseConfig) -> Any:
