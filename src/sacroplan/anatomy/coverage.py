@@ -38,6 +38,9 @@ MEANING: Mapping[str, str] = {
         "pedicle screws, rods and the loads of the spine are planned on a stand-in for what is "
         "missing"
     ),
+    "vertebra_absent": (
+        "no screw, rod or load can be planned there, should the construct have to reach so far"
+    ),
     "iliac_crest": (
         "a guide cannot hold on to the crest, and the length of iliac screws and of the implant's "
         "wing is not known there"
@@ -261,7 +264,7 @@ def _doubts(
         add(
             "vertebra_absent",
             f"{', '.join(absent)} not in the image; L3 to the lesser trochanters are expected",
-            "vertebra",
+            "vertebra_absent",
         )
     for kind in ("iliac_crest", "psis", "acetabulum", "ischium"):
         for state in ("cut off", "unknown"):
