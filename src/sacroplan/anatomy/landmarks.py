@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,27 @@ import numpy.typing as npt
 from sacroplan.anatomy import landmarks_plausible as plausible
 from sacroplan.anatomy.landmarks_joint import JointExtent
 from sacroplan.anatomy.landmarks_levels import LevelEvidence
-from sacroplan.anatomy.landmarks_search import SIDES, Search
+from sacroplan.anatomy.landmarks_search import HIP_POINTS, LUMBAR, PEDICLES, SIDES, Search
 from sacroplan.errors import AnatomyError, Doubt
 from sacroplan.geometry.frames import AxisFrame, FloatArray
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, silent
+
+_PAIRED = (
+    *HIP_POINTS, "HJC", "SIJ", "SIJ_CRANIAL", "SIJ_CAUDAL",
+    *(f"S{n}{kind}F" for n in (1, 2, 3, 4) for kind in "AP"), *(f"{v}PED" for v in PEDICLES),
+)  # fmt: skip
+
+_PLATES = ("S1EP", *(f"{v}{end}" for v in LUMBAR for end in ("SEP", "IEP")))
+
+NAMES: tuple[str, ...] = (
+    "PS",
+    *(f"{n}_{side}" for n in _PAIRED for side in "LR"),
+    *(f"{n}{edge}" for n in _PLATES for edge in ("", "_ANT", "_POST", "_L", "_R")),
+)
+"""Every landmark there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +148,13 @@ def find(
         raise AnatomyError(
             f"Landmarks need the sacrum or a hip bone; there are only {sorted(bones)}."
         )
+    for name in sorted(overrides or {}):
+        if name not in NAMES:
+            close = get_close_matches(name, NAMES, 3)
+            raise AnatomyError(
+                f"There is no landmark {name!r}; "
+                + (f"{', '.join(close)} are near." if close else f"known are {', '.join(NAMES)}.")
+            )
     for name, surface in bones.items():
         surface.require_closed(name)
     search = Search(dict(bones), axes, geometry, dict(overrides or {}))

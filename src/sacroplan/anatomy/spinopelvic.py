@@ -6,7 +6,7 @@ lordosis hold for the supine pose only and are labelled so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -99,17 +99,6 @@ def spinopelvic(landmarks: Landmarks, up: npt.ArrayLike | None = None) -> Spinop
         ss = -_turn(vertical, normal, right)
         pt = _turn(-vertical, down, right)
         pi = _turn(-normal, down, right)
-        low, high = evidence.span("SAG-N1", "pi")
-        if not low <= pi <= high:
-            doubts.append(
-                Doubt(
-                    "anatomy",
-                    "anatomy.pelvic_incidence",
-                    f"Pelvic incidence comes out at {pi:.0f} deg (asymptomatic adults {low:g}-{high:g} "
-                    "deg): check the S1 endplate and the hip centres.",
-                    ("SAG-N1",),
-                )
-            )
     else:
         doubts.append(
             Doubt(
@@ -135,4 +124,87 @@ def spinopelvic(landmarks: Landmarks, up: npt.ArrayLike | None = None) -> Spinop
         for a, b in pairwise(order)
         if f"{a}IEP" in frames and b in tops
     }
-    return Spinopelvic(pi, pt, ss, lordosis, disc, tuple(doubts))
+    out = Spinopelvic(pi, pt, ss, lordosis, disc, tuple(doubts))
+    return replace(out, doubts=(*doubts, *norms(out)))
+
+
+def theoretical_lordosis(pi: float) -> float:
+    """Lordosis L1-S1 that goes with a pelvic incidence in healthy adults, standing [SAG-N5]."""
+    for limit in (38, 48, 58, 68, 78):
+        if pi < limit:
+            return pi + evidence.value("SAG-N5", f"below_{limit}")
+    return pi + evidence.value("SAG-N5", "above")
+
+
+def norms(s: Spinopelvic) -> tuple[Doubt, ...]:
+    """Comparison with healthy adults: warnings only, and the caveat of a CT taken lying."""
+    out: list[Doubt] = []
+    if s.pi is not None:
+        low, high = evidence.span("SAG-N1", "pi")
+        flat, steep = evidence.span("SAG-N4")
+        if not low <= s.pi <= high:
+            out.append(
+                Doubt(
+                    "anatomy",
+                    "anatomy.pelvic_incidence",
+                    f"Pelvic incidence comes out at {s.pi:.0f} deg (asymptomatic adults {low:g}-{high:g} "
+                    "deg): check the S1 endplate and the hip centres.",
+                    ("SAG-N1",),
+                )
+            )
+        elif not flat <= s.pi <= steep:
+            kind = "low" if s.pi < flat else "high"
+            out.append(
+                Doubt(
+                    "anatomy",
+                    "anatomy.pelvic_incidence_class",
+                    f"Pelvic incidence is {kind} ({s.pi:.0f} deg, cut-offs {flat:g} and {steep:g} deg): "
+                    f"a {'flat' if s.pi < flat else 'steep'} lordosis goes with it, about "
+                    f"{theoretical_lordosis(s.pi):.0f} deg standing; plan the implant's facing plate "
+                    "for it.",
+                    ("SAG-N4", "SAG-N5"),
+                )
+            )
+    if s.pt is not None and s.ss is not None:
+        odd = []
+        for name, value, key in (("PT", s.pt, "pt"), ("SS", s.ss, "ss")):
+            low, high = evidence.span("SAG-N1", key)
+            if not low <= value <= high:
+                odd.append(f"{name} is outside the {low:g}-{high:g} deg of standing adults")
+        out.append(
+            Doubt(
+                "anatomy",
+                "anatomy.supine_pose",
+                f"PT {s.pt:.0f} deg and SS {s.ss:.0f} deg hold for the patient lying on the CT table; "
+                "standing values need a standing radiograph"
+                + (f" ({'; '.join(odd)})." if odd else "."),
+                ("SAG-PT", "SAG-SS", "SAG-N1"),
+            )
+        )
+    odd, rows = [], []
+    for name, angle in s.lordosis.items():
+        if name in evidence.get("SAG-N6").quantities:
+            q = evidence.quantity("SAG-N6", name)
+            assert q.value is not None
+            assert q.sd is not None
+            if abs(angle - q.value) > 2.0 * q.sd:
+                odd.append(
+                    f"{name[:2]}-{name[2:]} {angle:.0f} deg (usually {q.value:g} +- {q.sd:g})"
+                )
+                rows.append("SAG-N6")
+    if s.pi is not None and "L1S1" in s.lordosis:
+        apart, most = s.pi - s.lordosis["L1S1"], evidence.quantity("SAG-N7").upper
+        assert most is not None
+        if abs(apart) > most:
+            odd.append(f"PI - LL {apart:.0f} deg (aim of deformity surgery within {most:g})")
+            rows.append("SAG-N7")
+    if odd:
+        out.append(
+            Doubt(
+                "anatomy",
+                "anatomy.lordosis",
+                f"Unusual lordosis, lying: {'; '.join(odd)}. Check the endplates on the images.",
+                tuple(dict.fromkeys(rows)),
+            )
+        )
+    return tuple(out)

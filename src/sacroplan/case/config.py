@@ -27,6 +27,7 @@ class InputTable(_Table):
         "auto", "own", "totalsegmentator", "totalsegmentator_v1", "totalsegmentator_v3"
     ] = "auto"
     segmenter: Literal["built-in", "totalsegmentator"] = "built-in"
+    landmarks: str | None = None
 
 
 class PatientTable(_Table):
@@ -34,6 +35,7 @@ class PatientTable(_Table):
 
     body_mass_kg: Annotated[float, Field(gt=20, lt=300)] = 70.0
     surgery: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = None
+    levels_confirmed: bool = False
 
 
 class MriTable(_Table):
@@ -256,7 +258,9 @@ type = "total"             # L5-S1 disc and one osteotomy per ilium
 # point_mm = [60.0, 30.0, -20.0]
 # normal = [-1.0, 0.0, 0.0]
 
-# [landmarks]              # your own landmarks replace the automatic ones
+# levels_confirmed = true under [patient]: the count of the vertebrae was checked by a person
+# landmarks = "landmarks.mrk.json" under [input]: points moved in 3D Slicer replace the automatic ones
+# [landmarks]              # so do these, before those of the file
 # PSIS_L = [40.0, 80.0, 10.0]
 
 # [calibration]            # without it: the patient's own air, fat and muscle [CAL-01]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,48 @@ from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.errors import AnatomyError
+from sacroplan.geometry.frames import FloatArray
+from sacroplan.metrics import Metric
+from sacroplan.progress import part
+
+MOVED_MM = 0.01
+"""A point of the user's file this near to the automatic one was not moved: a file from an earlier run
+may be handed back whole, and only what was changed in it counts."""
 
 
 def run(context: Context) -> StageOutput:
-    """Find landmarks; those in case.toml replace the automatic ones."""
+    """Find landmarks; the user's own, from case.toml or a Slicer file, replace the automatic ones."""
     from sacroplan.anatomy.landmarks import find
     from sacroplan.anatomy.spinopelvic import spinopelvic
     from sacroplan.anatomy.truncated import superior_end
-    from sacroplan.formats.markups import write_points
+    from sacroplan.formats.jsonio import write_json
+    from sacroplan.formats.markups import read_points, write_points
 
     bones: BoneModel = context.result("bones")
+    geometry = bones.labels.geometry
+    table, confirmed = context.config.input, context.config.patient.levels_confirmed
     own = {k: np.asarray(v) for k, v in sorted(context.config.landmarks.items())}
+    source = dict.fromkeys(own, "case.toml")
+    span = (0.0, 1.0)
+    if table.landmarks is not None:
+        path = context.input_path(table.landmarks)
+        given = read_points(path)
+        automatic = find(
+            bones.surfaces, geometry.direction, part(context.progress, 0.0, 0.5), geometry=geometry
+        )
+        span = (0.5, 1.0)
+        for name, point in sorted(moved(given, automatic.points).items()):
+            if name not in own:
+                own[name], source[name] = point, f"file {path.name}"
     landmarks = find(
         bones.surfaces,
-        bones.labels.geometry.direction,
-        overrides=own,
-        geometry=bones.labels.geometry,
-        progress=context.progress,
+        geometry.direction,
+        part(context.progress, *span),
+        own,
+        geometry,
+        confirmed,
     )
+    landmarks = replace(landmarks, how={n: source.get(n, h) for n, h in landmarks.how.items()})
     # A CT may end inside L4: the plan then goes on with a stand-in and says so.
     for level in ("L4", "L5"):
         if f"{level}SEP" not in landmarks.frames and f"{level}IEP" in landmarks.frames:
@@ -46,24 +71,72 @@ def run(context: Context) -> StageOutput:
             f"The frames {', '.join(missing)} could not be found on the bones; a sacrectomy cannot be "
             "planned without them. Check the bone labels, or give landmarks in case.toml."
         )
-    metrics = {**landmarks.metrics(), **spinopelvic(landmarks).metrics()}
+    angles = spinopelvic(landmarks)
+    metrics = {**landmarks.metrics(), **angles.metrics()}
+    metrics["anatomy.landmarks.source"] = Metric(
+        sources(landmarks.how), "text", "Where the landmarks come from"
+    )
+    known = landmarks
+    listing = {
+        name: {
+            "position_mm": point.tolist(),
+            "uncertainty_mm": known.uncertainty_mm.get(name),
+            "from": known.how[name],
+        }
+        for name, point in known.points.items()
+    }
     return StageOutput(
         landmarks,
         metrics,
-        landmarks.doubts,
-        {"landmarks.mrk.json": lambda path: write_points(landmarks.points, path)},
+        (*landmarks.doubts, *angles.doubts),
+        {
+            "landmarks.mrk.json": lambda path: write_points(known.points, path),
+            "landmarks.json": lambda path: write_json(
+                {"frame": "LPS", "levels": levels(known), "points": listing}, path
+            ),
+        },
     )
 
 
+def moved(
+    given: Mapping[str, FloatArray], automatic: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Points of the user's file that are new or lie elsewhere than the automatic ones."""
+    return {
+        n: p
+        for n, p in given.items()
+        if n not in automatic or float(np.linalg.norm(p - automatic[n])) > MOVED_MM
+    }
+
+
+def sources(how: Mapping[str, str]) -> str:
+    """How many landmarks come from where."""
+    own = sorted(set(how.values()) - {"automatic"})
+    if not own:
+        return "automatic"
+    parts = [f"{', '.join(n for n in how if how[n] == s)} from {s}" for s in own]
+    return f"{'; '.join(parts)}; all others automatic"
+
+
+def levels(landmarks: Any) -> str:
+    """What the vertebral levels rest on, in a sentence."""
+    return "" if landmarks.levels is None else str(landmarks.levels.sentence())
+
+
 def _parameters(config: CaseConfig) -> Any:
-    return {k: list(v) for k, v in sorted(config.landmarks.items())}
+    return {
+        "points": {k: list(v) for k, v in sorted(config.landmarks.items())},
+        "file": config.input.landmarks is not None,
+        "levels_confirmed": config.patient.levels_confirmed,
+    }
 
 
-def _inputs(_context: Context) -> list[Path]:
-    return []
+def _inputs(context: Context) -> list[Path]:
+    file = context.config.input.landmarks
+    return [] if file is None else [context.input_path(file)]
 
 
 STAGE = Stage(
     "landmarks", "Landmarks and frames", ("bones",), ("anatomy", "formats"), _parameters, _inputs,
-    run, 10.0,
+    run, 4.0,
 )  # fmt: skip
