@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +70,8 @@ def simulate(
     rng = np.random.default_rng([seed, 77])
     coarse = paint.periodic_noise(rng, 128, 3.0)
     fine = paint.periodic_noise(rng, 128, 1.1)
-    boxes = {name: _box(surface, geometry) for name, surface in bones.items()}
-    boxes = {name: box for name, box in boxes.items() if box is not None}
+    found = {name: _box(surface, geometry) for name, surface in bones.items()}
+    boxes = {name: box for name, box in found.items() if box is not None}
     if not boxes:
         raise ImagingError("None of the bones lies inside the image to be simulated.")
     fields = {name: _distance(bones[name], geometry, boxes[name]) for name in sorted(boxes)}
@@ -104,9 +105,9 @@ def simulate(
         bone = gaussian_filter1d(bone, sigma[axis], axis=axis)
     hu -= np.float32(evidence.value("SP-SIM-01", "hardening")) * bone
     hu = gaussian_filter(hu, evidence.value("SP-PHANTOM-06", "blur_sigma") / geometry.spacing_mm)
-    hu = _noisy(hu, evidence.value("SP-PHANTOM-05", "noise"), rng)
+    image = _noisy(hu, evidence.value("SP-PHANTOM-05", "noise"), rng)
     names = {ids[name]: name for name in fields}
-    return Simulated(Volume(geometry, hu), LabelMap(geometry, label, names))
+    return Simulated(Volume(geometry, image), LabelMap(geometry, label, names))
 
 
 def with_noise(volume: Volume, sigma_hu: float, seed: int) -> Volume:
@@ -173,13 +174,13 @@ def in_slices_of(volume: Volume, labels: LabelMap, thickness_mm: float) -> Simul
         axis=2,
     )
 
-    def at(x: FloatArray) -> Float32:
+    def at(x: npt.NDArray[Any]) -> Float32:
         whole = np.floor(x).astype(int)
         part = (x - whole).astype(np.float32)
         upper = np.minimum(whole + 1, old.shape[2])
         return np.asarray(total[:, :, whole] * (1.0 - part) + total[:, :, upper] * part)
 
-    mean = (at(edges[1:]) - at(edges[:-1])) / np.float32(ratio)
+    mean = np.subtract(at(edges[1:]), at(edges[:-1])) / np.float32(ratio)
     middle = 0.5 * (edges[1:] + edges[:-1]) - 0.5
     label = labels.data[:, :, np.clip(np.rint(middle).astype(int), 0, old.shape[2] - 1)]
     spacing = old.spacing_mm.copy()
@@ -323,4 +324,4 @@ def _noisy(hu: Float32, sigma_hu: float, rng: np.random.Generator) -> npt.NDArra
     for axis in range(2):
         gaussian_filter1d(noise, 0.6, axis=axis, output=noise, mode="wrap")
     noise *= np.float32(sigma_hu / float(noise[::4, ::4, ::4].std()))
-    return np.clip(np.rint(hu + noise), -1024, 3071).astype(np.int16)
+    return np.asarray(np.clip(np.rint(hu + noise), -1024, 3071), dtype=np.int16)
