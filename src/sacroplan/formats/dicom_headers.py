@@ -140,8 +140,12 @@ class Slice:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom from telling header values to the console or the log."""
+    """Keep pydicom from telling header values to the console, the log or an error of its own.
+
+    Its errors become a ValueError, which :data:`HEADER_ERRORS` and PIXEL_ERRORS know.
+    """
     from pydicom.config import disable_value_validation
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     log = logging.getLogger("pydicom")
     level = log.level
@@ -151,6 +155,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings(), disable_value_validation():
             warnings.simplefilter("ignore")
             yield
+    except (BytesLengthException, InvalidDicomError) as error:
+        raise ValueError("a damaged DICOM header") from error
     finally:
         log.setLevel(level)
 
@@ -170,7 +176,6 @@ def is_dicom(path: Path) -> bool:
 def read_header(path: Path, pixels: bool = False) -> Any:
     """The pydicom data set of a file; raises :class:`FormatError` when it is not readable DICOM."""
     import pydicom
-    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     try:
         with quiet():
@@ -180,7 +185,7 @@ def read_header(path: Path, pixels: bool = False) -> Any:
             return pydicom.dcmread(
                 path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True
             )
-    except (InvalidDicomError, BytesLengthException, *HEADER_ERRORS) as error:
+    except HEADER_ERRORS as error:
         raise FormatError(f"{path} is not a readable DICOM file.") from error
 
 

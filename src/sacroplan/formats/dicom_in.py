@@ -431,8 +431,11 @@ class _Planes:
         """(rows, columns) stored values."""
         if self._last is None or self._last[0] != s.path:
             ds = read_header(s.path, pixels=True)
-            with quiet():
-                self._last = (s.path, stored_values(ds, s.path))
+            try:
+                with quiet():
+                    self._last = (s.path, stored_values(ds, s.path))
+            except HEADER_ERRORS as error:
+                raise FormatError(f"{s.path} has a damaged DICOM header.") from error
         frames = self._last[1]
         if s.frame_index >= len(frames) or frames[s.frame_index].shape != (s.rows, s.columns):
             raise FormatError(
