@@ -149,7 +149,7 @@ def grid(
     if spacing.min() < MIN_VOXEL_MM or spacing.max() > MAX_VOXEL_MM:
         raise ImagingError(
             f"{path} has no usable voxel size: {' x '.join(f'{v:.3g}' for v in spacing)} mm, "
-            f"{MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm are expected; is its length unit right?"
+            f"{MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm are expected; check its length unit."
         )
     if not np.all(np.isfinite(origin)) or np.abs(origin).max() > MAX_ORIGIN_MM:
         raise ImagingError(f"{path} has no usable position: its origin is {origin.tolist()}.")
