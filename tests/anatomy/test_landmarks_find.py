@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sacroplan.anatomy.landmarks import Landmarks, find
+from sacroplan.anatomy.landmarks import NAMES, Landmarks, find
 from sacroplan.errors import AnatomyError
 from sacroplan.formats.stl import read_stl
 from sacroplan.geometry.booleans import bodies, split
@@ -17,13 +17,13 @@ from sacroplan.geometry.surface import Surface
 
 pytestmark = pytest.mark.shared
 
-NAMES = ("sacrum", "hip_left", "hip_right", "L5", "L4")
+BONES = ("sacrum", "hip_left", "hip_right", "L5", "L4")
 AXES = np.eye(3)
 
 
 @pytest.fixture(scope="module")
 def male(shared: Path) -> dict[str, Surface]:
-    return {n: read_stl(shared / "data" / "vhm_meshes" / f"{n}.stl") for n in NAMES}
+    return {n: read_stl(shared / "data" / "vhm_meshes" / f"{n}.stl") for n in BONES}
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,22 @@ def _swap(name: str) -> str:
 
 
 def test_every_landmark_of_a_whole_pelvis_is_there(known: Landmarks) -> None:
-    paired = ("ASIS", "AIIS", "PSIS", "PIIS", "GSN", "ISP", "PT", "HJC", "SIJ")
+    paired = (
+        "ASIS", "AIIS", "PSIS", "PIIS", "GSN", "ISP", "PT", "HJC", "SIJ", "SIJ_CRANIAL", "SIJ_CAUDAL",
+        "S1AF", "S2AF", "S3AF", "S1PF", "S3PF", "L5PED", "L4PED", "S1EP", "L5IEP", "L4SEP",
+    )  # fmt: skip
     wanted = {f"{n}_{s}" for n in paired for s in "LR"} | {"PS", "S1EP", "S1EP_ANT", "L5IEP"}
-    assert wanted <= set(known.points)
-    assert {"pelvis", "S1EP", "L5IEP", "L5SEP", "L4IEP", "L4SEP"} <= set(known.frames)
+    assert wanted <= set(known.points) <= set(NAMES)
+    assert set(known.uncertainty_mm) == set(known.points)
+    assert all(0.0 < u < 10.0 for u in known.uncertainty_mm.values())
+    assert {"pelvis", "APP", "S1EP", "L5IEP", "L5SEP", "L4IEP", "L4SEP"} <= set(known.frames)
 
 
 def test_places_agree_with_points_read_off_the_rendered_bones(known: Landmarks) -> None:
     seen = {
         "ASIS_L": [128.4, -56.8, -19.6],
         "PSIS_L": [36.1, 75.6, -20.6],
-        "AIIS_L": [101.1, -47.4, -63.2],
+        "AIIS_L": [103.7, -47.6, -52.2],
         "GSN_L": [53.0, 45.2, -49.2],
         "HJC_L": [86.8, -14.8, -103.1],
         "PT_L": [13.4, -70.0, -113.1],
@@ -88,6 +93,7 @@ def test_moved_patient_moves_landmarks_exactly(male: dict[str, Surface], known: 
     assert set(moved.points) == set(known.points)
     for name, p in known.points.items():
         assert np.linalg.norm(rigid.points(p) - moved.points[name]) < 1e-3, name
+        assert moved.uncertainty_mm[name] == pytest.approx(known.uncertainty_mm[name], abs=0.05)
     for name, frame in known.frames.items():
         assert np.allclose(rigid.rotation @ frame.axes, moved.frames[name].axes, atol=1e-6)
 
@@ -145,6 +151,28 @@ def test_the_users_point_wins_and_turns_the_frame(
     assert found.how["ASIS_R"] == "automatic"
     z = found.points["ASIS_R"] - own
     assert np.allclose(found.frames["pelvis"].axes[:, 2], z / np.linalg.norm(z))
+
+
+def test_the_users_foramen_and_symphysis_stay(male: dict[str, Surface], known: Landmarks) -> None:
+    own = {"S2PF_L": [20.0, 60.0, -30.0], "PS": known.points["PS"] + [0.0, 1.0, 0.0]}
+    found = find(male, AXES, overrides=own)
+    for name, point in own.items():
+        assert np.allclose(found.points[name], point)
+        assert found.how[name] == "user"
+        assert name not in found.uncertainty_mm
+    assert not any("S2PF_L" in d.message for d in found.doubts)
+
+
+def test_an_unknown_name_is_refused_with_its_neighbours(male: dict[str, Surface]) -> None:
+    with pytest.raises(AnatomyError, match="no landmark 'PSSIS_L'; PSIS_L"):
+        find(male, AXES, overrides={"PSSIS_L": [0.0, 0.0, 0.0]})
+
+
+def test_anterior_pelvic_plane_holds_its_points(known: Landmarks) -> None:
+    frame = known.frames["APP"]
+    p = known.points
+    for point in (p["ASIS_L"], p["ASIS_R"], 0.5 * (p["PT_L"] + p["PT_R"])):
+        assert abs(frame.to_local(point)[0]) < 1e-9
 
 
 def test_joint_extent_bounds_its_patch(known: Landmarks) -> None:

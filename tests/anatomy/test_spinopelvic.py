@@ -7,7 +7,7 @@ import pytest
 
 from sacroplan.anatomy.frames import endplate_frame
 from sacroplan.anatomy.landmarks import Landmarks
-from sacroplan.anatomy.spinopelvic import spinopelvic
+from sacroplan.anatomy.spinopelvic import spinopelvic, theoretical_lordosis
 from sacroplan.geometry.frames import AxisFrame
 
 
@@ -67,4 +67,37 @@ def test_supine_is_said_and_missing_hips_are_doubted() -> None:
 
 def test_implausible_incidence_is_doubted() -> None:
     s = spinopelvic(_patient(60.0, 35.0, {}))
-    assert [d.code for d in s.doubts] == ["anatomy.pelvic_incidence"]
+    assert [d.code for d in s.doubts] == ["anatomy.pelvic_incidence", "anatomy.supine_pose"]
+    # Tilt and slope outside the standing ranges are named beside the caveat of the lying patient.
+    assert "PT is outside 0-27" in s.doubts[1].message.replace("the ", "")
+    assert "SS is outside 24-55" in s.doubts[1].message.replace("the ", "")
+
+
+def test_an_ordinary_patient_gets_the_supine_caveat_only() -> None:
+    s = spinopelvic(_patient(40.0, 12.0, {"L5SEP": 18.0}))
+    assert [d.code for d in s.doubts] == ["anatomy.supine_pose"]
+    assert "standing radiograph" in s.doubts[0].message
+
+
+@pytest.mark.parametrize(("pi", "kind"), [(40.0, "low"), (66.0, "high")])
+def test_flat_and_steep_pelves_are_named(pi: float, kind: str) -> None:
+    s = spinopelvic(_patient(pi - 12.0, 12.0, {}))
+    first = s.doubts[0]
+    assert first.code == "anatomy.pelvic_incidence_class"
+    assert f"is {kind}" in first.message
+
+
+@pytest.mark.parametrize(
+    ("pi", "lordosis"), [(30, 48), (40, 53), (50, 59), (60, 66), (70, 72), (80, 75)]
+)
+def test_theoretical_lordosis_of_every_class(pi: float, lordosis: float) -> None:
+    assert theoretical_lordosis(pi) == pytest.approx(lordosis)
+
+
+def test_unusual_segment_and_mismatch_are_doubted() -> None:
+    slopes = {"L1SEP": -5.0, "L5SEP": 38.0}
+    s = spinopelvic(_patient(40.0, 20.0, slopes))
+    doubt = next(d for d in s.doubts if d.code == "anatomy.lordosis")
+    assert "L5-S1 2 deg" in doubt.message
+    assert "PI - LL 15 deg" in doubt.message
+    assert set(doubt.rows) == {"SAG-N6", "SAG-N7"}

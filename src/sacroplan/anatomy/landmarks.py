@@ -7,7 +7,7 @@ in the scanner nearly the same. A landmark whose bone is not in the image is abs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -57,7 +57,7 @@ class Landmarks:
     hip_radius_mm : ``left`` and ``right`` radius of the fitted femoral head or socket.
     table_up : (3,) cranial along the table (the grid's k axis), the "vertical" of a supine CT.
     doubts : what is missing or uncertain, and why.
-    uncertainty_mm : name of an automatic point to the rms distance of its repeats on disturbed bones.
+    uncertainty_mm : name of an automatic point to its uncertainty, see :mod:`landmarks_repeats`.
     dimensions : measures between landmarks by name, see :mod:`landmarks_plausible`.
     levels : what the names of the vertebrae rest on [DIM-19].
     """
@@ -108,13 +108,27 @@ class Landmarks:
             off = np.array(list(self.uncertainty_mm.values()))
             worst = max(self.uncertainty_mm, key=lambda n: self.uncertainty_mm[n])
             out["anatomy.landmarks.uncertainty_median_mm"] = Metric(
-                float(np.median(off)), "mm", "Uncertainty of a landmark, median", ("SP-LMK-08",)
+                float(np.median(off)),
+                "mm",
+                "Uncertainty of a landmark, median",
+                ("SP-LMK-08", "SP-LMK-12"),
             )
             out["anatomy.landmarks.uncertainty_worst_mm"] = Metric(
                 float(off.max()), "mm", f"Uncertainty of the least sure landmark, {worst}",
-                ("SP-LMK-08",),
+                ("SP-LMK-08", "SP-LMK-12"),
             )  # fmt: skip
         return out
+
+
+def check_names(points: Iterable[str]) -> None:
+    """Raise :class:`AnatomyError` for the first name that is no landmark."""
+    for name in sorted(points):
+        if name not in NAMES:
+            close = get_close_matches(name, NAMES, 3)
+            raise AnatomyError(
+                f"There is no landmark {name!r}; "
+                + (f"{', '.join(close)} are near." if close else f"known are {', '.join(NAMES)}.")
+            )
 
 
 def find(
@@ -148,13 +162,7 @@ def find(
         raise AnatomyError(
             f"Landmarks need the sacrum or a hip bone; there are only {sorted(bones)}."
         )
-    for name in sorted(overrides or {}):
-        if name not in NAMES:
-            close = get_close_matches(name, NAMES, 3)
-            raise AnatomyError(
-                f"There is no landmark {name!r}; "
-                + (f"{', '.join(close)} are near." if close else f"known are {', '.join(NAMES)}.")
-            )
+    check_names(overrides or {})
     for name, surface in bones.items():
         surface.require_closed(name)
     search = Search(dict(bones), axes, geometry, dict(overrides or {}))

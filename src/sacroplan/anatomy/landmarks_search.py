@@ -27,7 +27,7 @@ from sacroplan.anatomy.landmarks_joint import (
     find_contact,
     joint_of,
 )
-from sacroplan.anatomy.landmarks_repeats import Disturbance, disturbances, scatter
+from sacroplan.anatomy.landmarks_repeats import Disturbance, disturbances, uncertainty
 from sacroplan.anatomy.landmarks_shapes import (
     Faces,
     Sphere,
@@ -154,13 +154,13 @@ class Search:
             self.points[name] = point
 
     def keep(self, name: str, point: FloatArray | None, repeats: list[FloatArray | None]) -> None:
-        """:meth:`set` with the scatter of the repeats as uncertainty."""
+        """:meth:`set` with its uncertainty from the repeats."""
         self.set(name, point)
         if point is None or name in self.user:
             return
-        off, count = scatter(point, repeats)
+        off, count = uncertainty(name, point, repeats)
         if count:
-            self.uncertainty[name] = max(off, evidence.value("SP-LMK-08", "least"))
+            self.uncertainty[name] = off
         if count < len(repeats):
             self.doubt(
                 "landmark_unsteady",
@@ -701,7 +701,7 @@ class Search:
                             "landmark_absent",
                             f"{name}: no pedicle of that side leads from the body to the arch of "
                             f"{level}; it is left out.",
-                            "LMK-L5PED",
+                            "LMK-L5IEP",
                         )
                     continue
                 kept = self.covered(level, name, point)

@@ -24,7 +24,7 @@ may be handed back whole, and only what was changed in it counts."""
 
 def run(context: Context) -> StageOutput:
     """Find landmarks; the user's own, from case.toml or a Slicer file, replace the automatic ones."""
-    from sacroplan.anatomy.landmarks import find
+    from sacroplan.anatomy.landmarks import check_names, find
     from sacroplan.anatomy.spinopelvic import spinopelvic
     from sacroplan.anatomy.truncated import superior_end
     from sacroplan.formats.jsonio import write_json
@@ -39,6 +39,7 @@ def run(context: Context) -> StageOutput:
     if table.landmarks is not None:
         path = context.input_path(table.landmarks)
         given = read_points(path)
+        check_names(given)
         automatic = find(
             bones.surfaces, geometry.direction, part(context.progress, 0.0, 0.5), geometry=geometry
         )
