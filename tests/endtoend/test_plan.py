@@ -147,7 +147,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_bytes(planned, phantom, tmp
             os.kill(child.pid, signal.SIGKILL)
             killed += 1
         child.wait()
-    assert killed >= len(STAGES) - 2
+    # Without an MRI its two stages are over before they can be killed.
+    assert killed >= len(STAGES) - 4
     runner.run(folder, STAGES)
     assert prints(folder) == prints(planned[0])
     assert not list(folder.rglob("*.part"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from sacroplan.case.stage import Stage
 from sacroplan.case.steps import (
     bones,
+    calibration,
     exports,
+    fusion,
     guides,
     implant,
     intake,
@@ -20,6 +22,9 @@ from sacroplan.case.steps import (
 PLAN_STAGES: tuple[Stage, ...] = (
     intake.STAGE,
     bones.STAGE,
+    calibration.STAGE,
+    fusion.STAGE,
+    fusion.CHECK,
     landmarks.STAGE,
     resection.STAGE,
     screws.STAGE,

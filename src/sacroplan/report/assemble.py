@@ -252,7 +252,7 @@ def sections(r: Results) -> tuple[Section, ...]:
             ),
         ),
         chapter(
-            "Resection", "resection", "resection",
+            "Resection", "resection", "fusion", "mri_check", "resection",
             text=(
                 "Total sacrectomy: the L5-S1 disc is excised and each ilium is sawn lateral to its "
                 "sacroiliac joint. The blade's kerf is bone that is lost; specimen and remaining bone "
@@ -301,7 +301,7 @@ def sections(r: Results) -> tuple[Section, ...]:
                      (("specimen", 1.0),)),
             ),
         ),
-        chapter("Mechanics", "mechanics", "mechanics", tables=(mechanics_table(r),)),
+        chapter("Mechanics", "mechanics", "calibration", "mechanics", tables=(mechanics_table(r),)),
         chapter("Print files", "print", "print"),
     )  # fmt: skip
 

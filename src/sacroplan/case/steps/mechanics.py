@@ -83,6 +83,7 @@ def study_input(context: Context) -> MechanicsInput:
         landmarks.frames["pelvis"],
         (endplate.origin, endplate.axes[:, 1]),
         context.config.patient.body_mass_kg,
+        calibration=context.result("calibration"),
         options=MechanicsOptions(
             bone_element_mm=table.bone_element_mm, metal_element_mm=table.metal_element_mm
         ),
@@ -104,7 +105,10 @@ def run(context: Context) -> StageOutput:
     shown = Mechanics(
         result.table, after.cases, after.mesh.centroids[core], after.von_mises_mpa[core]
     )
-    return StageOutput(shown, result.metrics(), result.doubts, files)
+    # The calibration has told its doubts already; they stand beside these in the dossier.
+    told = result.calibration.doubts
+    doubts = tuple(d for d in result.doubts if d not in told)
+    return StageOutput(shown, result.metrics(), doubts, files)
 
 
 def _bytes(data: bytes) -> Callable[[Path], None]:
@@ -138,6 +142,6 @@ def _inputs(_context: Context) -> list[Path]:
 
 STAGE = Stage(
     "mechanics", "Finite elements",
-    ("intake", "bones", "landmarks", "resection", "screws", "implant", "rods"),
+    ("intake", "bones", "calibration", "landmarks", "resection", "screws", "implant", "rods"),
     ("mechanics", "formats"), _parameters, _inputs, run, 120.0,
 )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
+from sacroplan.case.steps.fusion import mri_tumour
 from sacroplan.errors import CaseError
 from sacroplan.geometry.frames import Plane
 from sacroplan.metrics import Metric
@@ -31,14 +32,18 @@ class Resection:
 
 
 def find_tumour(context: Context) -> Tumour | None:
-    """Tumour from a mask file, shapes in case.toml, or a label called ``tumour``, in this order."""
+    """Tumour from a mask file on the CT or the MRI, shapes in case.toml, or a label ``tumour``."""
     from sacroplan.formats.labels import read_mask
 
     bones: BoneModel = context.result("bones")
     table = context.config.tumour
     geometry = bones.labels.geometry
-    if table.mask is not None and table.ellipsoids:
-        raise CaseError("case.toml gives the tumour twice, as mask and as ellipsoids; keep one.")
+    given = [n for n in ("mask", "mri_mask", "ellipsoids") if getattr(table, n)]
+    if len(given) > 1:
+        raise CaseError(f"case.toml gives the tumour twice, as {' and '.join(given)}; keep one.")
+    from_mri = mri_tumour(context)
+    if from_mri is not None:
+        return tumour_from_mask(geometry, *from_mri)
     if table.mask is not None:
         path = context.input_path(table.mask)
         return tumour_from_mask(geometry, read_mask(path, geometry), f"mask file {path.name}")
@@ -96,6 +101,7 @@ def _parameters(config: CaseConfig) -> Any:
         "resection": config.resection.model_dump(mode="json"),
         "ellipsoids": [e.model_dump(mode="json") for e in config.tumour.ellipsoids],
         "mask": config.tumour.mask is not None,
+        "mri_accepted": config.mri.accepted,
     }
 
 
@@ -105,6 +111,6 @@ def _inputs(context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "resection", "Tumour and osteotomies", ("bones", "landmarks"), ("resection", "formats"),
+    "resection", "Tumour and osteotomies", ("bones", "landmarks", "fusion"), ("anatomy", "resection", "formats"),
     _parameters, _inputs, run, 8.0,
 )  # fmt: skip
