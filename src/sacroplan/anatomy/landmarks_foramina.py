@@ -292,3 +292,11 @@ def find_foramina(
         for n, p in _assign(own, size * behind, reach).items():
             openings[f"{LEVELS[n]}PF_{side}"] = p
     return Foramina(openings, size, (len(left_right["L"]), len(left_right["R"])))
+
+
+def nearest(found: Foramina, name: str, opening: Foramen) -> Foramen | None:
+    """The same ``opening`` among those of a repeat, whatever level they were given there."""
+    reach = evidence.value("SP-LMK-09", "reach")
+    same = [o for n, o in found.openings.items() if n[2:] == name[2:]]
+    apart = [float(np.linalg.norm(o.centre - opening.centre)) for o in same]
+    return same[int(np.argmin(apart))] if apart and min(apart) <= reach else None

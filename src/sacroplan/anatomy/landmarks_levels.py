@@ -115,11 +115,13 @@ def gather(
     start = "L5" if "L5" in bones else (seen[0] if seen else "sacrum")
     signs: list[str] = []
     pairs = None if foramina is None else foramina.pits
-    if pairs is not None and max(pairs) != 4 and min(pairs) != 4:
-        kind = "a lumbarised S1 has three" if max(pairs) < 4 else "a sacralised L5 has five"
+    # Incomplete patterns are common and a tumour destroys openings: only the same odd number on both
+    # sides speaks for a vertebra more or less.
+    if pairs is not None and pairs[0] == pairs[1] and pairs[0] in (3, 5):
+        kind = "a lumbarised S1 has three" if pairs[0] == 3 else "a sacralised L5 has five"
         signs.append(
-            f"{pairs[0]} ventral foramina on the left and {pairs[1]} on the right instead of 4 ({kind}, "
-            "and small or closed ones are missed)"
+            f"{pairs[0]} ventral foramina on either side instead of 4 ({kind}, and small or closed "
+            "ones are missed)"
         )
     wedge = _wedge(plates)
     if wedge is not None:
@@ -192,6 +194,10 @@ def _processes(
         q = points - body.centre
         return sign * (q @ z), q @ x, q @ y
 
+    others = [n for n in ("sacrum", "hip_left", "hip_right") if n in bones]
+    contacts = [
+        c for c in (find_contact(l5, bones[n], CONTACT_MM) for n in others) if c is not None
+    ]
     for side, sign in (("left", -1.0), ("right", 1.0)):
         out, front, high = lateral(l5.vertices, sign)
         level = half + PROCESS_FROM_MM
@@ -208,12 +214,10 @@ def _processes(
         at = high[i] + share * (high[j] - high[i])
         heights[side] = float(np.ptp(at))
         area = 0.0
-        for other in ("sacrum", f"hip_{side}"):
-            contact = find_contact(l5, bones[other], CONTACT_MM) if other in bones else None
-            if contact is not None:
-                aside, ahead, _ = lateral(contact.patch, sign)
-                process = (aside > half) & (ahead > wall - PROCESS_BEHIND_MM)
-                area += float(contact.areas[process].sum())
+        for contact in contacts:
+            aside, ahead, _ = lateral(contact.patch, sign)
+            process = (aside > half) & (ahead > wall - PROCESS_BEHIND_MM)
+            area += float(contact.areas[process].sum())
         areas[side] = area
     return heights, areas
 

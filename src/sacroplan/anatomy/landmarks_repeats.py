@@ -29,11 +29,11 @@ COUNT = len(_TURNS)
 
 
 def _waves() -> tuple[FloatArray, FloatArray]:
-    """Wave vectors (COUNT, 6, 3), 1/mm, and phases (COUNT, 6); the same in every run."""
+    """Wave vectors (COUNT, 3, 3), 1/mm, and phases (COUNT, 3); the same in every run."""
     rng = np.random.default_rng(20)
-    k = rng.standard_normal((COUNT, 6, 3))
+    k = rng.standard_normal((COUNT, 3, 3))
     k *= 2.0 * np.pi / WAVE_MM / np.linalg.norm(k, axis=2, keepdims=True)
-    return k, rng.uniform(0.0, 2.0 * np.pi, (COUNT, 6))
+    return k, rng.uniform(0.0, 2.0 * np.pi, (COUNT, 3))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -125,6 +125,7 @@ class Search:
         }
         self.points: dict[str, FloatArray] = dict(self.user)
         self.uncertainty: dict[str, float] = {}
+        self.unsteady: list[str] = []
         self.bodies: dict[str, spine.Body] = {}
         self.contact: dict[str, Contact] = {}
         self.foramina: foramina.Foramina | None = None
@@ -162,12 +163,7 @@ class Search:
         if count:
             self.uncertainty[name] = off
         if count < len(repeats):
-            self.doubt(
-                "landmark_unsteady",
-                f"{name} was found on the bone, but only {count} of {len(repeats)} times on slightly "
-                "disturbed copies of it: look at it on the images, or set it by hand.",
-                "SP-LMK-08",
-            )
+            self.unsteady.append(f"{name} ({count} of {len(repeats)})")
 
     def faces(self, bone: str) -> Faces:
         """Centres, normals and areas of a bone's faces, worked out once."""
@@ -660,7 +656,7 @@ class Search:
                 if name not in self.user:
                     absent.append(name)
                 continue
-            others = [None if f is None else f.openings.get(name) for f in again]
+            others = [None if f is None else foramina.nearest(f, name, opening) for f in again]
             self.keep(name, opening.centre, [None if o is None else o.centre for o in others])
         if absent:
             self.doubt(
@@ -776,7 +772,14 @@ class Search:
         return endplate_frame(key, centre, normal, ahead, self.frame)
 
     def judge(self, levels_confirmed: bool) -> None:
-        """Levels and dimensions: what they rest on, and what is odd about them."""
+        """Levels, dimensions and repeats: what they rest on, and what is odd about them."""
+        if self.unsteady:
+            self.doubt(
+                "landmark_unsteady",
+                "Found on the bone, but not each time on slightly disturbed copies of it: "
+                f"{', '.join(self.unsteady)}. Look at these on the images, or set them by hand.",
+                "SP-LMK-08",
+            )
         self.levels = levels.gather(
             self.bones, self.bodies, self.plates, self.foramina, self.view, LUMBAR
         )

@@ -27,8 +27,11 @@ MIRROR_START_DEG = 12.0
 MIRROR_ROUNDS = 60
 """Closest-point rounds; 15 to 40 settle all bones seen."""
 
-MIRROR_SCOUT = (1000, 20_000, 60)
-"""Points, points of the tree and rounds with which the best of the three searches is chosen."""
+MIRROR_SCOUT = (1000, 20_000)
+"""Points, and points of the tree, with which the best of the three searches is chosen."""
+
+MIRROR_STILL, SCOUT_STILL = 1e-9, 1e-4
+"""A search that moves by less (mm and rad together) has settled; scouts only have to get near."""
 
 VOTERS = 20_000
 """Faces that vote for a sphere's centre; the fit itself uses all that lie near it."""
@@ -189,7 +192,7 @@ def refine_sphere(
         radius = float(np.sqrt(max(solution[3] + solution[:3] @ solution[:3], 0.0)))
         step_mm = float(np.linalg.norm(moved - centre))
         centre = moved
-        if step_mm < 1e-6 and round_ > 8:
+        if step_mm < 1e-5 and round_ > 8:
             break
     if not low <= radius <= high:
         return None
@@ -213,17 +216,17 @@ def mirror_plane(
     from scipy.spatial import cKDTree
 
     u, r = unit(up), unit(right)
-    few, many, rounds = MIRROR_SCOUT
+    few, many = MIRROR_SCOUT
     scouts = points[:: max(1, len(points) // few)]
     thin = points[:: max(1, len(points) // many)]
     tree = cKDTree(thin)
     found = []
     for angle in np.radians([0.0, -MIRROR_START_DEG, MIRROR_START_DEG]):
         start = np.cos(angle) * r + np.sin(angle) * np.cross(u, r)
-        found.append(_mirror_search(scouts, thin, tree, unit(start), None, rounds))
+        found.append(_mirror_search(scouts, thin, tree, unit(start), None, SCOUT_STILL))
     best = min(found, key=lambda f: round(f[2], 3))
     moving = points[:: max(1, len(points) // 3000)]
-    return _mirror_search(moving, points, cKDTree(points), best[1], best[0], MIRROR_ROUNDS)[:2]
+    return _mirror_search(moving, points, cKDTree(points), best[1], best[0], MIRROR_STILL)[:2]
 
 
 def _mirror_search(
@@ -232,14 +235,14 @@ def _mirror_search(
     tree: Any,
     normal: FloatArray,
     centre: FloatArray | None,
-    rounds: int,
+    still: float,
 ) -> tuple[FloatArray, FloatArray, float]:
     """Iterative closest points between a bone and its mirror image; the worst fifth is ignored, so
     that a lopsided osteophyte or a damaged process does not turn the plane."""
     n = normal
     c = p.mean(axis=0) if centre is None else centre
     cost = np.inf
-    for _ in range(rounds):
+    for _ in range(MIRROR_ROUNDS):
         mirrored = p - 2.0 * ((p - c) @ n)[:, None] * n
         distance, index = tree.query(mirrored)
         limit = np.quantile(distance, 0.8)
@@ -255,7 +258,7 @@ def _mirror_search(
         turned = turned if turned @ n >= 0 else -turned
         moved = float(np.linalg.norm(turned - n)) + abs(float((centre - c) @ turned))
         n, c = turned, centre
-        if moved < 1e-9:
+        if moved < still:
             break
     return c, n, cost
 
