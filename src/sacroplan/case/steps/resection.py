@@ -111,6 +111,7 @@ def _inputs(context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "resection", "Tumour and osteotomies", ("bones", "landmarks", "fusion"), ("anatomy", "resection", "formats"),
+    "resection", "Tumour and osteotomies", ("bones", "landmarks", "fusion"),
+    ("anatomy", "resection", "formats"),
     _parameters, _inputs, run, 8.0,
 )  # fmt: skip
