@@ -379,9 +379,7 @@ def dossier(context: Context) -> Dossier:
     origins = {
         "intake": "input",
         "bones": "input" if r.config.input.labels else "automatic",
-        "landmarks": (
-            "user" if r.config.landmarks or r.config.input.landmarks else "automatic"
-        ),
+        "landmarks": ("user" if r.config.landmarks or r.config.input.landmarks else "automatic"),
         "resection": "user" if r.config.resection.cuts else "automatic",
     }
     rows = tuple(
