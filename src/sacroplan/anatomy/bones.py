@@ -98,24 +98,37 @@ def segment(volume: Volume, progress: Progress = silent) -> Bones:
     fine = grid.resample(volume, FINE_MM, low, high)
     progress(0.25, "cutting the bone along its joints")
     hu = fine.hu
-    mask = marrow.solid_bone(fine, anatomy.canal, anatomy.discs)
-    sheets = regions.sheetness(hu, FINE_MM, evidence.value("SP-SEG-01", "sigma"))
-    graph = regions.region_graph(sheets, mask)
-    del sheets
+    bodies = np.concatenate(
+        [seeds.spine_points(anatomy, unit) for unit in range(len(anatomy.discs) + 1)]
+    )
+    hull = marrow.solid_bone(fine, anatomy.canal, anatomy.discs, bodies)
+    mask = hull.solid
+    row = "SP-SEG-01"
+    sheets, valleys = regions.sheetness(
+        hu, mask, FINE_MM, evidence.value(row, "sigma"), evidence.value(row, "reach")
+    )
+    graph = regions.region_graph(sheets, valleys, mask, evidence.value(row, "softness"))
+    del sheets, valleys
     progress(0.5, "joining the pieces of each bone")
-    stop = evidence.value("SP-SEG-01", "stop")
+    stop = evidence.value(row, "stop")
     placed = seeds.place(anatomy, coarse, fine, mask)
     units = regions.merge(graph, placed, stop)
     sacral, doubts = _first_sacral_unit(units, len(anatomy.discs) + 1)
     named = seeds.name_units(placed, anatomy, fine, mask, sacral, LUMBAR_IDS)
     merged = regions.merge(graph, named, stop)
+    merged = regions.straighten(graph, merged, named, evidence.value(row, "band") / FINE_MM)
     del graph, units
     progress(0.7, "filling marrow and finding the outline")
     # Discs inside the sacrum are rudimentary: they are filled like marrow.
-    empty = marrow.empty_spaces(fine, anatomy.canal, anatomy.discs[:sacral])
+    bright = marrow.bright_bone(fine)
+    empty = hull.open | marrow.disc_space(bright, fine, anatomy.canal, anatomy.discs[:sacral])
     ids = list(LABELS)
     merged[merged > max(ids)] = 0
-    whole = finish.finish(hu, merged, empty, ids, fine.spacing_mm)
+    inside = np.zeros_like(empty)
+    if sacral > 0:
+        disc = anatomy.discs[sacral - 1]
+        inside = marrow.sacral_marrow(hull.marrow, fine, anatomy.canal, disc)
+    whole = finish.finish(hu, merged, empty, (seeds.SACRUM, inside), ids, fine.spacing_mm)
     progress(0.9, "back to the voxels of the CT")
     data = _on_source(whole, ids, fine, volume)
     present = [n for n in ids if np.any(data == n)]

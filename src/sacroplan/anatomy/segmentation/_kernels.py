@@ -1,6 +1,7 @@
 """Compiled loops of the segmentation: enclosure, eigenvalues, watershed, region graph, merging.
 
-Every loop is serial or writes each voxel once, so the result does not depend on scheduling.
+Every loop is serial or writes each voxel once, so the result does not depend on scheduling. Callers
+of the parallel ones hold :data:`sacroplan.parallel.ALL_CORES`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DIRECTIONS = 24
 """Rays per voxel of the enclosure test, every 15 degrees: a pedicle spans two or more."""
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 def enclosure(
     hu: F32,
     bone_hu: float,
@@ -69,7 +70,7 @@ def enclosure(
     return out
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 def best_descending_path(
     score: F32, threshold: float, bend_cost: float, forward: int, backward: int
 ) -> I32:
@@ -127,7 +128,7 @@ def best_descending_path(
     return path[:n][::-1].copy()
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, parallel=True, nogil=True)
 def surrounded(wall: U8, asked: U8, reach: int, misses_allowed: int) -> U8:
     """Voxels of ``asked`` from which almost all of 26 rays meet ``wall``.
 
@@ -147,14 +148,15 @@ def surrounded(wall: U8, asked: U8, reach: int, misses_allowed: int) -> U8:
                     step[n, 2] = c
                     n += 1
     out = np.zeros((ni, nj, nk), np.uint8)
-    for i in range(ni):
+    for i in nb.prange(ni):
         for j in range(nj):
             for k in range(nk):
                 if asked[i, j, k] == 0:
                     continue
                 misses = 0
                 for t in range(26):
-                    x, y, z = i, j, k
+                    # prange counts unsigned; mixed with signed steps it would become a float.
+                    x, y, z = np.int64(i), np.int64(j), np.int64(k)
                     hit = False
                     for _ in range(reach):
                         x += step[t, 0]
@@ -177,7 +179,67 @@ def surrounded(wall: U8, asked: U8, reach: int, misses_allowed: int) -> U8:
     return out
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
+def flood(level: U8, allowed: U8, marker: U8) -> U8:
+    """Two waters rising from their markers (1 and 2): which of them reaches a voxel first.
+
+    ``level`` is the height of the ground; ``allowed`` bit 1 and bit 2 say who may enter a voxel. Within
+    a level the shorter way wins, and among equals the lower voxel number.
+    """
+    ni, nj, nk = level.shape
+    size = ni * nj * nk
+    out = marker.copy()
+    head = np.full(256, -1, np.int32)
+    tail = np.full(256, -1, np.int32)
+    following = np.full(size, -1, np.int32)
+    ground, may, water = level.ravel(), allowed.ravel(), out.ravel()
+    for p in range(size):
+        if water[p] != 0:
+            if head[0] < 0:
+                head[0] = p
+            else:
+                following[tail[0]] = p
+            tail[0] = p
+    height = 0
+    while height < 256:
+        p = head[height]
+        if p < 0:
+            height += 1
+            continue
+        head[height] = following[p]
+        i, rest = p // (nj * nk), p % (nj * nk)
+        j, k = rest // nk, rest % nk
+        for t in range(6):
+            a, b, c = i, j, k
+            if t == 0:
+                a -= 1
+            elif t == 1:
+                a += 1
+            elif t == 2:
+                b -= 1
+            elif t == 3:
+                b += 1
+            elif t == 4:
+                c -= 1
+            else:
+                c += 1
+            if a < 0 or b < 0 or c < 0 or a >= ni or b >= nj or c >= nk:
+                continue
+            q = (a * nj + b) * nk + c
+            if water[q] != 0 or may[q] & water[p] == 0:
+                continue
+            water[q] = water[p]
+            at = max(height, int(ground[q]))
+            following[q] = -1
+            if head[at] < 0:
+                head[at] = q
+            else:
+                following[tail[at]] = q
+            tail[at] = q
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
 def sphere_votes(points: F32, inward: F32, radii: F32, shape: tuple[int, int, int]) -> F32:
     """Votes for sphere centres: each point votes at every radius along ``inward`` (voxels)."""
     out = np.zeros(shape, np.float32)
@@ -195,26 +257,114 @@ def sphere_votes(points: F32, inward: F32, radii: F32, shape: tuple[int, int, in
     return out
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def eigenvalue(a: float, b: float, c: float, d: float, e: float, f: float) -> float:
+    """Largest eigenvalue of the symmetric matrix [[a, d, e], [d, b, f], [e, f, c]]."""
+    p1 = d * d + e * e + f * f
+    q = (a + b + c) / 3.0
+    p2 = (a - q) ** 2 + (b - q) ** 2 + (c - q) ** 2 + 2.0 * p1
+    if p2 < 1e-12:
+        return q
+    p = math.sqrt(p2 / 6.0)
+    a, b, c, d, e, f = (a - q) / p, (b - q) / p, (c - q) / p, d / p, e / p, f / p
+    half = 0.5 * (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e))
+    half = min(1.0, max(-1.0, half))
+    return q + 2.0 * p * math.cos(math.acos(half) / 3.0)
+
+
+@nb.njit(cache=True, parallel=True, nogil=True)
 def largest_eigenvalue(xx: F32, yy: F32, zz: F32, xy: F32, xz: F32, yz: F32, out: F32) -> None:
     """Largest eigenvalue of symmetric 3x3 matrices given as six flat arrays (n,)."""
-    for n in range(xx.size):
-        a, b, c = float(xx[n]), float(yy[n]), float(zz[n])
-        d, e, f = float(xy[n]), float(xz[n]), float(yz[n])
-        p1 = d * d + e * e + f * f
-        q = (a + b + c) / 3.0
-        p2 = (a - q) ** 2 + (b - q) ** 2 + (c - q) ** 2 + 2.0 * p1
-        if p2 < 1e-12:
-            out[n] = q
-            continue
-        p = math.sqrt(p2 / 6.0)
-        a, b, c, d, e, f = (a - q) / p, (b - q) / p, (c - q) / p, d / p, e / p, f / p
-        half = 0.5 * (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e))
-        half = min(1.0, max(-1.0, half))
-        out[n] = q + 2.0 * p * math.cos(math.acos(half) / 3.0)
+    for n in nb.prange(xx.size):
+        out[n] = eigenvalue(
+            float(xx[n]), float(yy[n]), float(zz[n]), float(xy[n]), float(xz[n]), float(yz[n])
+        )
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _axis_of_largest(
+    a: float, b: float, c: float, d: float, e: float, f: float, value: float
+) -> tuple[float, float, float]:
+    """Unit eigenvector of the symmetric matrix [[a, d, e], [d, b, f], [e, f, c]] to ``value``."""
+    a, b, c = a - value, b - value, c - value
+    best = 0.0
+    x, y, z = 1.0, 0.0, 0.0
+    # Two rows of A - value I span the plane across the eigenvector; the best pair is taken.
+    for n in range(3):
+        if n == 0:
+            u, v, w = d * f - e * b, e * d - a * f, a * b - d * d
+        elif n == 1:
+            u, v, w = d * c - e * f, e * e - a * c, a * f - d * e
+        else:
+            u, v, w = b * c - f * f, f * e - d * c, d * f - b * e
+        size = u * u + v * v + w * w
+        if size > best:
+            best = size
+            s = 1.0 / math.sqrt(size)
+            x, y, z = u * s, v * s, w * s
+    return x, y, z
+
+
+@nb.njit(cache=True, nogil=True)
+def _linear(hu: F32, x: float, y: float, z: float) -> float:
+    """Trilinear value; the border is continued."""
+    ni, nj, nk = hu.shape
+    x, y, z = (
+        min(max(x, 0.0), ni - 1.001),
+        min(max(y, 0.0), nj - 1.001),
+        min(max(z, 0.0), nk - 1.001),
+    )
+    i, j, k = int(x), int(y), int(z)
+    u, v, w = x - i, y - j, z - k
+    low = (1 - v) * ((1 - u) * hu[i, j, k] + u * hu[i + 1, j, k]) + v * (
+        (1 - u) * hu[i, j + 1, k] + u * hu[i + 1, j + 1, k]
+    )
+    high = (1 - v) * ((1 - u) * hu[i, j, k + 1] + u * hu[i + 1, j, k + 1]) + v * (
+        (1 - u) * hu[i, j + 1, k + 1] + u * hu[i + 1, j + 1, k + 1]
+    )
+    return float((1 - w) * low + w * high)
+
+
+@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+def valley_depth(
+    hu: F32,
+    mask: U8,
+    xx: F32,
+    yy: F32,
+    zz: F32,
+    xy: F32,
+    xz: F32,
+    yz: F32,
+    largest: F32,
+    reach: float,
+    depth: F32,
+) -> None:
+    """Depth (HU) of the valley a voxel lies in, where the ``largest`` eigenvalue is positive.
+
+    A joint gap is darker than what lies on either side of it; the inner edge of a cortex is bent
+    upwards as much, but is no darker than the marrow beside it. The depth is what the lower of the
+    two sides' highest levels within ``reach`` voxels stands above the voxel; only voxels of ``mask``.
+    """
+    ni, nj, nk = hu.shape
+    for i in nb.prange(ni):
+        for j in range(nj):
+            for k in range(nk):
+                if mask[i, j, k] == 0 or largest[i, j, k] <= 0.0:
+                    continue
+                n = (np.int64(i) * nj + j) * nk + k
+                a, b, c, d, e, f = xx[n], yy[n], zz[n], xy[n], xz[n], yz[n]
+                x, y, z = _axis_of_largest(a, b, c, d, e, f, largest[i, j, k])
+                here = hu[i, j, k]
+                before, after = here, here
+                r = 0.5
+                while r <= reach:
+                    before = max(before, _linear(hu, i - r * x, j - r * y, k - r * z))
+                    after = max(after, _linear(hu, i + r * x, j + r * y, k + r * z))
+                    r += 0.5
+                depth[i, j, k] = min(before, after) - here
+
+
+@nb.njit(cache=True, nogil=True)
 def watershed(value: F32, mask: U8) -> tuple[I32, int]:
     """Catchment basins of ``value`` inside ``mask``: (basin numbers from 1, count).
 
@@ -263,15 +413,16 @@ def watershed(value: F32, mask: U8) -> tuple[I32, int]:
     return basin.reshape(value.shape), count
 
 
-@nb.njit(cache=True)
-def boundary_pairs(basin: I32, value: F32) -> tuple[I64, F32]:
-    """Face-neighbour voxel pairs in different basins: (pair keys, boundary value)."""
+@nb.njit(cache=True, nogil=True)
+def boundary_pairs(basin: I32, value: F32, other: F32) -> tuple[I64, F32, F32]:
+    """Face-neighbour voxel pairs in different basins: pair keys, and both images' larger values."""
     ni, nj, nk = basin.shape
     total = 0
     for fill in range(2):
         if fill == 1:
             keys = np.empty(total, np.int64)
             strength = np.empty(total, np.float32)
+            second = np.empty(total, np.float32)
             total = 0
         for i in range(ni):
             for j in range(nj):
@@ -292,11 +443,12 @@ def boundary_pairs(basin: I32, value: F32) -> tuple[I64, F32]:
                             low, high = min(here, there), max(here, there)
                             keys[total] = np.int64(low) << 32 | np.int64(high)
                             strength[total] = max(value[i, j, k], value[a, b, c])
+                            second[total] = max(other[i, j, k], other[a, b, c])
                         total += 1
-    return keys, strength
+    return keys, strength, second
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 def _find(parent: I32, node: int) -> int:
     while parent[node] != node:
         parent[node] = parent[parent[node]]
@@ -304,7 +456,7 @@ def _find(parent: I32, node: int) -> int:
     return node
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 def merge_regions(
     node_count: int, ends: I32, strength: F64, area: F64, seed: I32, stop: float
 ) -> I32:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sacroplan import evidence
+from sacroplan.anatomy.segmentation.grid import largest_piece
 from sacroplan.anatomy.segmentation.marrow import surrounded
 from sacroplan.geometry.distance import closed as closing
 from sacroplan.geometry.frames import FloatArray
@@ -24,16 +25,6 @@ def _box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
         slice(max(0, s.start - margin), min(n, s.stop + margin))
         for s, n in zip(found, mask.shape, strict=True)
     )
-
-
-def largest_piece(mask: Mask) -> Mask:
-    """The largest 6-connected piece."""
-    pieces, count = ndimage.label(mask, _CROSS)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return np.asarray(pieces == sizes.argmax())
 
 
 def fill_bone(mask: Mask, others: Mask, radius: float) -> Mask:
@@ -105,10 +96,10 @@ def outline_level(hu: Float32, mask: Mask, spacing_mm: float) -> Float32:
     return np.asarray(0.5 * (peak + base), dtype=np.float32)
 
 
-def peel(hu: Float32, mask: Mask, level: Float32, layers: int) -> Mask:
-    """Remove outer voxels below the half-maximum, at most ``layers`` deep."""
+def peel(hu: Float32, mask: Mask, level: Float32, layers: int, marrow: Mask) -> Mask:
+    """Remove outer voxels below the half-maximum, at most ``layers`` deep, but no ``marrow``."""
     out = mask.copy()
-    dark = hu < level
+    dark = (hu < level) & ~marrow
     for _ in range(layers):
         inner = ndimage.binary_erosion(out, _CROSS, border_value=1)
         rim = out & ~inner & dark
@@ -119,11 +110,17 @@ def peel(hu: Float32, mask: Mask, level: Float32, layers: int) -> Mask:
 
 
 def finish(
-    hu: Float32, labels: Int32, empty: Mask, ids: list[int], spacing_mm: FloatArray
+    hu: Float32,
+    labels: Int32,
+    empty: Mask,
+    marrow: tuple[int, Mask],
+    ids: list[int],
+    spacing_mm: FloatArray,
 ) -> Int32:
     """Whole bones: marrow filled, outline at the local half-maximum, one piece each.
 
-    ``empty`` is never filled (canal, discs).
+    ``empty`` is never filled (canal, foramina, discs); ``marrow`` is a label and what certainly
+    belongs to it.
     """
     h = float(spacing_mm[0])
     radius = evidence.value("SP-SEG-06", "closing") / h
@@ -137,12 +134,13 @@ def finish(
             continue
         box = _box(mask, int(np.ceil(radius)) + 4)
         taken = ((labels[box] != label) & (labels[box] > 0)) | (out[box] > 0) | empty[box]
-        bone = largest_piece(mask[box])
+        own = marrow[1][box] & ~taken if label == marrow[0] else np.zeros_like(taken)
+        bone = largest_piece(mask[box] | own)
         bone |= ndimage.binary_opening(surrounded(bone, ~bone & ~taken, h, misses), _CROSS)
         bone = largest_piece(fill_bone(bone, taken, radius))
         # Unsmoothed: even half a voxel of blur moves the half-maximum of a thin cortex outwards.
         level = outline_level(hu[box], bone, h)
-        bone = largest_piece(peel(hu[box], bone, level, layers))
+        bone = largest_piece(peel(hu[box], bone, level, layers, own))
         bone = fill_small_holes(fill_bone(bone, taken, 1.0 / h), taken, pore)
         view = out[box]
         view[bone & (view == 0)] = label

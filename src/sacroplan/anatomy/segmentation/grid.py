@@ -90,3 +90,13 @@ def fill_sealed(mask: Mask, votes: int = 2) -> Mask:
         else:
             count += ndimage.binary_fill_holes(padded, structure)
     return np.asarray((count >= votes)[:, :, 1:-1] | mask)
+
+
+def largest_piece(mask: Mask) -> Mask:
+    """The largest 6-connected piece."""
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(pieces == sizes.argmax())

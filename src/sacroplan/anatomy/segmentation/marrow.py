@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from sacroplan import evidence
 from sacroplan.anatomy.segmentation import _kernels
-from sacroplan.anatomy.segmentation.grid import Working
+from sacroplan.anatomy.segmentation.grid import Working, largest_piece
 from sacroplan.anatomy.segmentation.spine import Canal, Disc
 from sacroplan.geometry.distance import distance_to
+from sacroplan.geometry.frames import FloatArray
+from sacroplan.parallel import ALL_CORES
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _CROSS = ndimage.generate_binary_structure(3, 1)
-
-
-def canal_tube(bright: Mask, fine: Working, canal: Canal) -> Mask:
-    """Soft voxels reached from the canal's axis within a canal's radius, walls respected.
-
-    The canal is surrounded like marrow and must not be filled with it. Only passages wider than a
-    vessel are followed, because the wall between the sacral canal and osteoporotic marrow leaks.
-    """
-    h = float(fine.spacing_mm[0])
-    index = np.rint((canal.points - fine.start_mm) / fine.spacing_mm).astype(int)
-    index = index[np.all((index >= 0) & (index < bright.shape), axis=1)]
-    radius = round(evidence.value("SP-SEG-08", "canal") / h)
-    low = np.maximum(index.min(axis=0) - radius - 4, 0)
-    high = index.max(axis=0) + radius + 5
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    content = evidence.value("SP-SEG-02", "content")
-    wall = ndimage.gaussian_filter(fine.hu[box], 0.7 / h) > content
-    soft = ~ndimage.binary_closing(bright[box] | wall, _CROSS)
-    half = evidence.value("SP-SEG-08", "passage") / h
-    wide = distance_to(~soft, 1.0, half + 1.0) > half
-    start = np.zeros_like(soft)
-    start[tuple((index - low).T)] = True
-    # The smoothed axis may run along the wall where the canal bends.
-    near = distance_to(start, 1.0, half + 2.0 / h) <= half + 1.0 / h
-    core = ndimage.binary_dilation(near & wide, _CROSS, iterations=radius, mask=wide)
-    tube = (distance_to(core, 1.0, half + 1.0) <= half) & soft if core.any() else core
-    out = np.zeros_like(bright)
-    out[box] = tube | (start & soft)
-    return out
 
 
 def disc_space(bright: Mask, fine: Working, canal: Canal, discs: Sequence[Disc]) -> Mask:
@@ -91,30 +66,107 @@ def bright_bone(fine: Working) -> Mask:
     return np.asarray(smooth > evidence.value("HU-02", "spongy_lower"))
 
 
-def empty_spaces(fine: Working, canal: Canal, discs: Sequence[Disc]) -> Mask:
-    """What bone surrounds without being bone: the spinal canal and the discs."""
-    bright = bright_bone(fine)
-    return canal_tube(bright, fine, canal) | disc_space(bright, fine, canal, discs)
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """``solid``: bright bone and what it surrounds; ``open``: canal and foramina, which are no bone;
+    ``marrow``: dark voxels near the canal that the marrow's water reached."""
+
+    solid: Mask
+    open: Mask
+    marrow: Mask
 
 
-def solid_bone(fine: Working, canal: Canal, discs: Sequence[Disc]) -> Mask:
-    """Bright voxels with marrow (fine grid), without the spinal canal and the discs.
+def solid_bone(fine: Working, canal: Canal, discs: Sequence[Disc], marrow: FloatArray) -> Hull:
+    """Bright voxels with marrow (fine grid), without spinal canal, discs and foramina.
 
     Osteoporotic and fatty marrow is darker than muscle and its cortex leaks, so neither a threshold
-    nor hole filling finds it; being surrounded does.
+    nor hole filling finds it; being surrounded does. ``marrow`` (n, 3) are points certain to lie in
+    vertebral bodies, grid mm: from there the marrow near the canal is told from the foramina.
     """
     h = float(fine.spacing_mm[0])
     bright = bright_bone(fine)
-    empty = empty_spaces(fine, canal, discs)
     closed = ndimage.binary_closing(bright, _CROSS)
     misses = int(evidence.value("SP-SEG-08", "misses"))
-    inner = surrounded(bright, ~closed & ~empty, h, misses)
-    solid = (closed & ~empty) | bright | ndimage.binary_opening(inner, _CROSS)
-    return np.asarray(ndimage.binary_closing(solid, _CROSS) & ~empty | bright)
+    inner = surrounded(bright, ~closed, h, misses)
+    outside, filled = waters(fine, inner, bright, canal, marrow)
+    empty = outside | disc_space(bright, fine, canal, discs)
+    closed = (closed & ~empty) | bright
+    solid = closed | ndimage.binary_opening(inner & ~empty, _CROSS)
+    solid = np.asarray(ndimage.binary_closing(solid, _CROSS) & ~empty | bright)
+    return Hull(solid, outside, filled)
+
+
+def waters(
+    fine: Working, inner: Mask, bright: Mask, canal: Canal, marrow: FloatArray
+) -> tuple[Mask, Mask]:
+    """Soft voxels near the canal: those of the outside (canal, foramina, recesses), and marrow.
+
+    Two waters rise over the grey levels: one from outside and from the canal's axis, the other from
+    the vertebral bodies and the bone beyond the foramina. They meet on the walls between, or, where
+    osteoporosis opened a wall, in its gap, so that a leak empties no bone. The outer water passes
+    nothing narrower than a vessel.
+    """
+    row = "SP-SEG-11"
+    h = float(fine.spacing_mm[0])
+    zone = evidence.value(row, "zone")
+    line = np.rint((canal.points - fine.start_mm) / fine.spacing_mm).astype(int)
+    low = np.maximum(line.min(axis=0) - int((zone + 6.0) / h), 0)
+    high = np.minimum(line.max(axis=0) + int((zone + 6.0) / h) + 1, fine.hu.shape)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    shape = inner[box].shape
+
+    def marked(points: FloatArray) -> Mask:
+        out = np.zeros(shape, dtype=bool)
+        index = np.rint((points - fine.start_mm) / fine.spacing_mm).astype(int) - low
+        index = index[np.all((index >= 0) & (index < shape), axis=1)]
+        out[tuple(index.T)] = True
+        return out
+
+    axis = marked(canal.points)
+    away = distance_to(axis, h, zone + 2.0)
+    smooth = ndimage.gaussian_filter(fine.hu[box], evidence.value(row, "blur") / h)
+    lowest, highest = evidence.span(row, "level")
+    level = np.clip((smooth - lowest) * (255.0 / (highest - lowest)), 0.0, 255.0).astype(np.uint8)
+    soft = (smooth < evidence.value(row, "wall")) & ~bright[box]
+    narrow = evidence.value(row, "passage") / h
+    wide = distance_to(~soft, 1.0, narrow + 1.0) > narrow
+    # Unsurrounded specks inside the bone are no outside: only the one large space around it is.
+    around = largest_piece(distance_to(inner[box] | bright[box], h, 4.0) > 3.0)
+    outside = around | ((away <= evidence.value(row, "core")) & soft)
+    bodies = marked(marrow) & (away > evidence.value(row, "clear"))
+    deep = (away > zone) & (distance_to(around, h, 7.0) > 6.0)
+    # Bright marrow needs no water, and on a wall it would spill into the foramen beside it.
+    bone = (bodies | deep) & soft & inner[box] & ~outside
+    marker = np.where(outside, 2, np.where(bone, 1, 0)).astype(np.uint8)
+    allowed = (soft * 1 + wide * 2).astype(np.uint8)
+    water = _kernels.flood(level, allowed, marker)
+    reached = water == 2
+    rim = distance_to(reached, 1.0, narrow + 1.0) <= narrow
+    free, filled = np.zeros_like(inner), np.zeros_like(inner)
+    free[box] = (reached | (rim & (water != 1))) & soft & (away <= zone)
+    filled[box] = (water == 1) & soft & (away <= zone)
+    return free, surrounded(bright, filled, h, int(evidence.value(row, "misses")))
+
+
+def sacral_marrow(marrow: Mask, fine: Working, canal: Canal, disc: Disc) -> Mask:
+    """Voxels of ``marrow`` below the lumbosacral disc and in front of the canal.
+
+    There is no other bone; behind the canal the arch of L5 hangs down beside the sacrum's.
+    """
+    index = np.argwhere(marrow)
+    points = index * fine.spacing_mm + fine.start_mm
+    station = cKDTree(canal.points).query(points, workers=-1)[1]
+    ahead = np.einsum("na,na->n", points - canal.points[station], canal.front[station])
+    below = (points - disc.centre) @ disc.up
+    ok = (ahead > 0.0) & (below < -evidence.value("SP-SEG-11", "plate"))
+    out = np.zeros_like(marrow)
+    out[tuple(index[ok].T)] = True
+    return out
 
 
 def surrounded(wall: Mask, asked: Mask, spacing_mm: float, misses: int) -> Mask:
     """Voxels of ``asked`` from which at most ``misses`` of 26 rays fail to meet ``wall``."""
     reach = round(evidence.value("SP-SEG-08", "reach") / spacing_mm)
-    out = _kernels.surrounded(wall.view(np.uint8), asked.view(np.uint8), reach, misses)
+    with ALL_CORES:
+        out = _kernels.surrounded(wall.view(np.uint8), asked.view(np.uint8), reach, misses)
     return np.asarray(out.view(np.bool_))

@@ -9,6 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sacroplan.anatomy.segmentation import _kernels
+from sacroplan.geometry.distance import distance_to
+from sacroplan.parallel import ALL_CORES, side_by_side
+from sacroplan.progress import Progress
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -20,7 +23,8 @@ class RegionGraph:
     """Basins and their neighbourhood.
 
     ``basin`` (ni, nj, nk) numbers from 1, 0 outside; ``ends`` (m, 2) neighbouring basin numbers;
-    ``strength`` (m,) summed boundary strength; ``area`` (m,) boundary area in voxel faces.
+    ``strength`` (m,) summed boundary strength; ``area`` (m,) boundary area in voxel faces;
+    ``toll`` (m,) cost of cutting there: the area, less where a valley runs.
     """
 
     basin: Int32
@@ -28,35 +32,56 @@ class RegionGraph:
     ends: Int32
     strength: npt.NDArray[np.float64]
     area: npt.NDArray[np.float64]
+    toll: npt.NDArray[np.float64]
 
 
-def sheetness(hu: Float32, spacing_mm: float, sigma_mm: float) -> Float32:
-    """Largest Hessian eigenvalue times sigma squared (HU): positive in dark sheets such as joints."""
+def sheetness(
+    hu: Float32, mask: Mask, spacing_mm: float, sigma_mm: float, reach_mm: float
+) -> tuple[Float32, Float32]:
+    """How much a voxel lies in a dark sheet, and how deep the valley is there (both HU).
+
+    The first is the largest Hessian eigenvalue times sigma squared: positive in joints, but also
+    along the inner edge of a cortex. The second, for voxels of ``mask``, is how far both sides
+    within ``reach_mm`` stand above the voxel: positive in joints only.
+    """
     sigma = sigma_mm / spacing_mm
-    scale = sigma**2
 
-    def derivative(order: tuple[int, int, int]) -> Float32:
+    def derivative(order: tuple[int, int, int], _: Progress) -> Float32:
         out = ndimage.gaussian_filter(hu, sigma, order=order, output=np.float32, truncate=3.5)
         return np.asarray(out).ravel()
 
-    terms = [
-        derivative(o) for o in ((2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1))
-    ]
-    out = np.empty(hu.size, np.float32)
-    xx, yy, zz, xy, xz, yz = terms
-    _kernels.largest_eigenvalue(xx, yy, zz, xy, xz, yz, out)
-    out *= np.float32(scale)
-    return out.reshape(hu.shape)
+    orders = [(2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1)]
+    xx, yy, zz, xy, xz, yz = side_by_side(derivative, orders)
+    sheet = np.empty(hu.size, np.float32)
+    with ALL_CORES:
+        _kernels.largest_eigenvalue(xx, yy, zz, xy, xz, yz, sheet)
+    out = sheet.reshape(hu.shape)
+    depth = np.zeros(hu.shape, np.float32)
+    smooth = ndimage.gaussian_filter(hu, 0.5 * sigma, output=np.float32)
+    with ALL_CORES:
+        _kernels.valley_depth(
+            smooth, mask.view(np.uint8), xx, yy, zz, xy, xz, yz, out, reach_mm / spacing_mm, depth
+        )
+    out *= np.float32(sigma**2)
+    return out, np.minimum(depth, np.maximum(out, np.float32(0.0)))
 
 
-def region_graph(value: Float32, mask: Mask) -> RegionGraph:
-    """Catchment basins of ``value`` in ``mask`` and the strength of the boundaries between them."""
-    basin, count = _kernels.watershed(value, mask.view(np.uint8))
-    keys, strength = _kernels.boundary_pairs(basin, value)
+def region_graph(sheet: Float32, valley: Float32, mask: Mask, softness_hu: float) -> RegionGraph:
+    """Catchment basins of ``sheet`` in ``mask`` and their boundaries.
+
+    The toll of a voxel face falls by a factor e for every ``softness_hu`` of ``valley`` depth.
+    """
+    basin, count = _kernels.watershed(sheet, mask.view(np.uint8))
+    keys, strength, depth = _kernels.boundary_pairs(basin, sheet, valley)
     unique, inverse, area = np.unique(keys, return_inverse=True, return_counts=True)
-    total = np.bincount(inverse, weights=strength, minlength=len(unique)).astype(np.float64)
+
+    def summed(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        out = np.bincount(inverse, weights=values, minlength=len(unique))
+        return np.asarray(out, dtype=np.float64)
+
     ends = np.stack([unique >> 32, unique & 0xFFFFFFFF], axis=1).astype(np.int32)
-    return RegionGraph(basin, count, ends, total, area.astype(np.float64))
+    toll = summed(np.exp(-depth / softness_hu))
+    return RegionGraph(basin, count, ends, summed(strength), area.astype(np.float64), toll)
 
 
 def merge(graph: RegionGraph, seeds: Int32, stop: float) -> Int32:
@@ -65,6 +90,16 @@ def merge(graph: RegionGraph, seeds: Int32, stop: float) -> Int32:
     ``seeds`` (ni, nj, nk) holds labels where the bone is known and 0 elsewhere. A basin takes the
     label that most of its seeded voxels carry.
     """
+    seed = _seeded(graph, seeds)
+    merged = _kernels.merge_regions(
+        graph.count + 1, graph.ends, graph.strength, graph.area, seed, stop
+    )
+    merged[0] = 0
+    return np.asarray(merged[graph.basin], dtype=np.int32)
+
+
+def _seeded(graph: RegionGraph, seeds: Int32) -> Int32:
+    """(count + 1,) label of every basin that holds seeds, 0 for the others."""
     at = np.flatnonzero((seeds.ravel() > 0) & (graph.basin.ravel() > 0))
     label = seeds.ravel()[at].astype(np.int64)
     number = graph.basin.ravel()[at].astype(np.int64)
@@ -74,8 +109,75 @@ def merge(graph: RegionGraph, seeds: Int32, stop: float) -> Int32:
     seed = np.zeros(graph.count + 1, np.int32)
     for n in order[::-1]:  # the strongest vote is written last
         seed[pair[n] // top] = pair[n] % top
-    merged = _kernels.merge_regions(
-        graph.count + 1, graph.ends, graph.strength, graph.area, seed, stop
-    )
-    merged[0] = 0
-    return np.asarray(merged[graph.basin], dtype=np.int32)
+    return seed
+
+
+def straighten(graph: RegionGraph, labels: Int32, seeds: Int32, reach: float) -> Int32:
+    """Move the boundary between every two touching labels to the cheapest surface nearby.
+
+    Average linkage lets a strip of one bone's cortex stick to its neighbour where a joint is too
+    narrow to be seen. The surface of least toll (a minimum cut of the region graph) follows the
+    valley where there is one and bridges where there is none. Regions that hold seeds or lie
+    farther than ``reach`` voxels from the other label keep their label.
+    """
+    seed = _seeded(graph, seeds)
+    size = np.bincount(graph.basin.ravel(), minlength=graph.count + 1).astype(np.float64)
+    own = np.zeros(graph.count + 1, np.int32)
+    own[graph.basin.ravel()] = labels.ravel()
+    own[0] = 0
+    a, b = own[graph.ends].T
+    meeting = (a > 0) & (b > 0) & (a != b)
+    pairs = np.unique(np.sort(np.stack([a, b], axis=1)[meeting], axis=1), axis=0)
+    boxes = ndimage.find_objects(labels)
+    margin = int(np.ceil(reach)) + 2
+    for one, two in pairs:
+        near = np.zeros(graph.count + 1, dtype=bool)
+        # Both labels within reach of where their bounds meet.
+        box = tuple(
+            slice(max(0, max(p.start, q.start) - margin), min(n, min(p.stop, q.stop) + margin))
+            for p, q, n in zip(boxes[one - 1], boxes[two - 1], labels.shape, strict=True)
+        )
+        basin = graph.basin[box]
+        now = own[basin]
+        for label, other in ((one, two), (two, one)):
+            close = (distance_to(now == other, 1.0, reach + 1.0) <= reach) & (now == label)
+            near |= np.bincount(basin[close], minlength=graph.count + 1) > 0.5 * size
+        near &= (seed == 0) & ((own == one) | (own == two))
+        own = _cut(graph, own, near, int(one), int(two))
+    return np.asarray(own[graph.basin], dtype=np.int32)
+
+
+def _cut(graph: RegionGraph, own: Int32, free: Mask, one: int, two: int) -> Int32:
+    """Labels after the minimum cut between ``one`` and ``two`` over the ``free`` regions."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+    index = np.flatnonzero(free)
+    if not len(index):
+        return own
+    source, sink = len(index), len(index) + 1
+    node = np.full(len(own), -1, dtype=np.int32)
+    node[own == one], node[own == two] = source, sink
+    node[index] = np.arange(len(index), dtype=np.int32)
+    ends = node[graph.ends]
+    ok = (ends >= 0).all(axis=1) & (ends[:, 0] != ends[:, 1]) & (ends.min(axis=1) < source)
+    # Capacities are whole numbers: a thousandth of a voxel face is fine enough.
+    toll = np.maximum(np.rint(1000.0 * graph.toll[ok]), 1.0)
+    i, j = ends[ok].T
+    n = len(index) + 2
+    capacity = coo_matrix(
+        (np.concatenate([toll, toll]), (np.concatenate([i, j]), np.concatenate([j, i]))),
+        shape=(n, n),
+    ).tocsr()
+    capacity.data = np.minimum(capacity.data, 2**30)
+    capacity = capacity.astype(np.int32)
+    flow = maximum_flow(capacity, source, sink).flow
+    residual = capacity - flow
+    residual.data = (residual.data > 0).astype(np.int32)
+    residual.eliminate_zeros()
+    reached = breadth_first_order(residual, source, return_predecessors=False)
+    with_one = np.zeros(n, dtype=bool)
+    with_one[reached] = True
+    out = own.copy()
+    out[index] = np.where(with_one[: len(index)], one, two)
+    return out
