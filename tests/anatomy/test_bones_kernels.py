@@ -23,10 +23,67 @@ def test_largest_eigenvalue_is_numpys():
 def test_sheetness_is_positive_in_a_dark_sheet_and_largest_at_its_centre():
     hu = np.full((40, 20, 20), 500.0, np.float32)
     hu[19:21] = 50.0
-    value = regions.sheetness(hu, 1.0, 0.8)[:, 10, 10]
-    assert set(np.argsort(value)[-2:]) == {19, 20}
-    assert value[19] > 50.0
-    assert np.all(np.abs(value[:12]) < 1.0)
+    value, depth = regions.sheetness(hu, np.ones(hu.shape, dtype=bool), 1.0, 0.8, 2.5)
+    for image in (value[:, 10, 10], depth[:, 10, 10]):
+        assert set(np.argsort(image)[-2:]) == {19, 20}
+        assert image[19] > 50.0
+        assert np.all(np.abs(image[:12]) < 1.0)
+
+
+def test_inner_edge_of_a_cortex_is_a_sheet_but_no_valley():
+    profile = np.full(60, 150.0)
+    profile[18:22] = 900.0  # a cortex between soft tissue and marrow,
+    profile[:18] = 40.0
+    profile[40:43], profile[44:47] = 900.0, 900.0  # and two that a joint parts
+    hu = np.broadcast_to(ndimage.gaussian_filter(profile, 0.8)[:, None, None], (60, 16, 16))
+    hu = np.ascontiguousarray(hu, dtype=np.float32)
+    value, depth = regions.sheetness(hu, np.ones(hu.shape, dtype=bool), 1.0, 0.8, 2.5)
+    assert value[21:26, 8, 8].max() > 60.0
+    assert depth[21:30, 8, 8].max() < 20.0
+    assert depth[43, 8, 8] > 100.0
+
+
+def test_boundary_follows_the_valley_and_bridges_where_there_is_none():
+    # Rows of basins, ten across; the valley runs behind the fifth, invisible in the middle rows, and
+    # the labels of those rows overshoot it.
+    rows, across = 9, 10
+    basin = np.zeros((rows, across, 4), np.int32)
+    basin[...] = 1 + np.arange(rows * across).reshape(rows, across)[:, :, None]
+    valley = np.zeros(basin.shape, np.float32)
+    seen = [r for r in range(rows) if r not in (4, 5)]
+    valley[seen, 4] = 200.0
+    keys, strength, depth = _kernels.boundary_pairs(basin, valley, valley)
+    unique, inverse, area = np.unique(keys, return_inverse=True, return_counts=True)
+    ends = np.stack([unique >> 32, unique & 0xFFFFFFFF], axis=1).astype(np.int32)
+    toll = np.bincount(inverse, weights=np.exp(-depth / 40.0))
+    graph = regions.RegionGraph(
+        basin, rows * across, ends, np.bincount(inverse, weights=strength), area.astype(float), toll
+    )
+    labels = np.where(np.arange(across)[None, :, None] < 5, 1, 2) * np.ones_like(basin)
+    labels[4:6, 5:8] = 1
+    seeds = np.zeros_like(basin)
+    seeds[:, 0], seeds[:, -1] = 1, 2
+    out = regions.straighten(graph, labels.astype(np.int32), seeds, 20.0)
+    assert np.all(out[:, :4] == 1)
+    assert np.all(out[:, 5:] == 2)
+    assert np.all(out[4] == out[3])
+
+
+def test_two_waters_meet_on_the_wall_and_in_its_gap():
+    level = np.full((21, 15, 15), 10, np.uint8)
+    level[10] = 200
+    level[10, 7, 7] = 10  # a hole in the wall
+    marker = np.zeros_like(level)
+    marker[0], marker[20] = 1, 2
+    out = _kernels.flood(level, np.full(level.shape, 3, np.uint8), marker)
+    assert np.all(out[:10] == 1)
+    assert np.all(out[11:] == 2)
+    # Nobody enters where he may not.
+    may = np.full(level.shape, 3, np.uint8)
+    may[5:8] = 2
+    out = _kernels.flood(level, may, marker)
+    assert np.all(out[:5] == 1)
+    assert np.all(out[5:] == 2)
 
 
 def test_basins_of_two_wells_meet_at_the_ridge():
@@ -100,8 +157,10 @@ def test_outline_is_peeled_to_the_half_maximum():
     hu = ndimage.gaussian_filter(np.where(r < 12, 800.0, 40.0), 0.7).astype(np.float32)
     fat = r < 13.8
     level = finish.outline_level(hu, fat, 1.0)
-    out = finish.peel(hu, fat, level, 3)
+    none = np.zeros_like(fat)
+    out = finish.peel(hu, fat, level, 3, none)
     assert np.count_nonzero(out != (r < 12)) / np.count_nonzero(r < 12) < 0.03
+    assert np.array_equal(finish.peel(hu, fat, level, 3, fat), fat)
 
 
 def test_pores_are_filled_and_foramina_are_not():

@@ -84,6 +84,30 @@ def test_mirrored_patient_has_mirrored_bones(patient, bones):
             assert dice(one, other.mask(f"{bone}_{a}")[::-1]) < 0.01, (bone, a)
 
 
+def test_one_click_renames_a_vertebra_and_all_that_count_from_it(patient, bones):
+    volume, truth = patient
+    inside = truth.mask("L5")
+    index = np.argwhere(inside)
+    middle = index[np.argmin(np.linalg.norm(index - index.mean(axis=0), axis=1))]
+    # The same place called sacrum: a sacralised L5, and the vertebra above counts as L5.
+    point = volume.geometry.to_world(middle.astype(float))
+    other = segment(volume, clicks={"sacrum": point[None]}).labels
+    assert dice(other.mask("L5"), bones.labels.mask("L4")) > 0.95
+    both = bones.labels.mask("sacrum") | bones.labels.mask("L5")
+    assert dice(other.mask("sacrum"), both) > 0.9
+    with pytest.raises(AnatomyError, match="leave no sacrum"):
+        segment(volume, clicks={"L4": point[None]})
+
+
+def test_click_beside_all_bone_is_refused(patient):
+    volume, _ = patient
+    corner = volume.geometry.to_world(np.array([8.0, 8.0, 40.0]))
+    with pytest.raises(AnatomyError, match=r"click for L5 .* no bone within 8 mm"):
+        segment(volume, clicks={"L5": corner[None]})
+    with pytest.raises(AnatomyError, match="names the bone 'rib'"):
+        segment(volume, clicks={"rib": corner[None]})
+
+
 def test_moved_patient_has_the_same_bones(patient, bones):
     volume, _ = patient
     a, b = np.deg2rad((20.0, -14.0))

@@ -9,6 +9,7 @@ fill sealed marrow; put the outline at the local half-maximum.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import AnatomyError, Doubt
 from sacroplan.geometry.distance import distance_to
+from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.volume import LabelMap, Volume
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, silent
@@ -74,8 +76,17 @@ class Bones:
         }
 
 
-def segment(volume: Volume, progress: Progress = silent) -> Bones:
+def segment(
+    volume: Volume,
+    progress: Progress = silent,
+    clicks: Mapping[str, FloatArray] | None = None,
+) -> Bones:
     """Segment the pelvic bones of a canonical CT (HU).
+
+    Parameters
+    ----------
+    clicks : points (n, 3), LPS mm, by the name of the bone they lie in; they overrule what is found,
+        and a clicked vertebra sets the count of all others.
 
     Raises
     ------
@@ -84,6 +95,7 @@ def segment(volume: Volume, progress: Progress = silent) -> Bones:
 
     Source: DESIGN "Segmentation" (measured); grey levels HANDBOOK HU-02.
     """
+    from sacroplan.anatomy.segmentation import clicks as given
     from sacroplan.anatomy.segmentation import finish, grid, marrow, regions, seeds
 
     if not np.allclose(volume.canonical().geometry.direction, volume.geometry.direction):
@@ -114,7 +126,11 @@ def segment(volume: Volume, progress: Progress = silent) -> Bones:
     placed = seeds.place(anatomy, coarse, fine, mask)
     units = regions.merge(graph, placed, stop)
     sacral, doubts = _first_sacral_unit(units, len(anatomy.discs) + 1)
+    by_name = {name: label for label, name in LABELS.items()}
+    pointed = given.snapped(clicks or {}, by_name, volume.geometry, fine, mask)
+    sacral = given.first_sacral_unit(pointed, units, LUMBAR_IDS, sacral, len(anatomy.discs))
     named = seeds.name_units(placed, anatomy, fine, mask, sacral, LUMBAR_IDS)
+    named = given.placed(named, pointed, FINE_MM, mask)
     merged = regions.merge(graph, named, stop)
     merged = regions.straighten(graph, merged, named, evidence.value(row, "band") / FINE_MM)
     del graph, units

@@ -28,6 +28,7 @@ class InputTable(_Table):
     ] = "auto"
     segmenter: Literal["built-in", "totalsegmentator"] = "built-in"
     landmarks: str | None = None
+    seeds: str | None = None
 
 
 class PatientTable(_Table):
@@ -154,6 +155,7 @@ class CaseConfig(_Table):
     tumour: TumourTable = TumourTable()
     resection: ResectionTable = ResectionTable()
     landmarks: dict[str, Vector] = Field(default_factory=dict)
+    seeds: dict[str, tuple[Vector, ...]] = Field(default_factory=dict)
     fixation: FixationTable = FixationTable()
     implant: ImplantTable = ImplantTable()
     guides: GuidesTable = GuidesTable()
@@ -297,6 +299,7 @@ def new_config(
             if labels
             else '# labels = "bones.seg.nrrd"   # own, TotalSegmentator, .seg.nrrd or DICOM SEG\n'
             '# segmenter = "totalsegmentator"   # where the extra "ai" and its weights are there\n'
+            '# seeds = "clicks.mrk.json"   # points named after the bone they lie in, from 3D Slicer\n'
         ),
         mri=(
             f'[mri]\nimage = "{quoted(mri)}"\n'

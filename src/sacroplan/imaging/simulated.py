@@ -19,7 +19,6 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import ImagingError
 from sacroplan.geometry.distance import distance_to
-from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.intake import Intake
 from sacroplan.errors import AnatomyError, CaseError, Doubt
+from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap, Volume
 from sacroplan.metrics import Metric, Metrics
@@ -52,8 +57,30 @@ def bone_labels(context: Context, volume: Volume) -> tuple[LabelMap, str, tuple[
     if table.segmenter == "totalsegmentator":
         read = totalsegmentator.segment(volume, part(context.progress, 0.0, 0.7))
         return read.labels, read.source, read.doubts
-    bones = segment(volume, part(context.progress, 0.0, 0.7))
-    return bones.labels, AUTOMATIC, bones.doubts
+    clicks = clicked(context)
+    bones = segment(volume, part(context.progress, 0.0, 0.7), clicks)
+    count = sum(len(points) for points in clicks.values())
+    source = f"{AUTOMATIC}, {count} points given" if count else AUTOMATIC
+    return bones.labels, source, bones.doubts
+
+
+def clicked(context: Context) -> dict[str, FloatArray]:
+    """Points (n, 3) by bone, of the file named in case.toml and of its [seeds] table.
+
+    A point of a Slicer file is called after its bone; a number may follow (``L5-2``).
+    """
+    from sacroplan.formats.markups import read_points
+    from sacroplan.formats.names import canonical_name
+
+    found: dict[str, list[npt.ArrayLike]] = {}
+    if context.config.input.seeds is not None:
+        path = context.input_path(context.config.input.seeds)
+        for label, point in read_points(path).items():
+            plain = re.sub(r"[-_ ]+\d+$", "", label)
+            found.setdefault(canonical_name(plain) or plain, []).append(point)
+    for label, points in context.config.seeds.items():
+        found.setdefault(canonical_name(label) or label, []).extend(points)
+    return {name: np.asarray(points, dtype=np.float64) for name, points in found.items()}
 
 
 def run(context: Context) -> StageOutput:
@@ -101,12 +128,13 @@ def _parameters(config: CaseConfig) -> Any:
         "labels": config.input.labels is not None,
         "scheme": config.input.labels_scheme,
         "segmenter": config.input.segmenter,
+        "seeds": {name: list(points) for name, points in sorted(config.seeds.items())},
     }
 
 
 def _inputs(context: Context) -> list[Path]:
-    labels = context.config.input.labels
-    return [] if labels is None else [context.input_path(labels)]
+    named = (context.config.input.labels, context.config.input.seeds)
+    return [context.input_path(path) for path in named if path is not None]
 
 
 STAGE = Stage(
