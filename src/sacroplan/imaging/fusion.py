@@ -62,13 +62,22 @@ TURN_DEG = 12.0
 """Starts turned by this about every axis; with the search's own reach they cover 25 degrees."""
 
 SHIFT_MM = 30.0
-"""Starts shifted by this along the body and front to back: the MRI is seldom centred on the bones."""
+"""Starts shifted by this along every axis: the MRI is seldom centred on the bones."""
+
+SCORED = 3
+"""Every third point is enough to choose among the starts."""
 
 CLIMBED = 8
 """Starts from which the search climbs, the most promising ones."""
 
+CLIMBED_TWICE = 6
+"""The best of them climb at the second level as well, whatever came of the first."""
+
 KEPT = (4, 3, 2)
 """Poses that go on to the next level."""
+
+OTHER_CLIMBED, OTHER_KEPT = 4, (2, 1, 1)
+"""The same for a mirrored or turned reading."""
 
 SHIFTS = ((150.0, 25), (60.0, 25), (30.0, 40), (15.0, 60))
 """Farthest shift in mm and number of steps at each level."""
@@ -234,13 +243,13 @@ def fuse(
             "transform from the CT to the MRI, LPS: check its direction."
         )
     mirror = _mirror(scene)
-    flipped, _ = _register(scene, mirror, None, fine=False)
+    flipped, _ = _register(scene, mirror, None, other=True)
     there = Samples(mirror(scene.wide.points), scene.wide.bins, scene.wide.levels)
     readings["mirrored"] = search(there, scene.moving[-2], flipped.rigid, 0.0, 0).score / wide.score
     progress(0.55, "mirrored MRI compared")
     for n, name in enumerate(("left-right", "front-back", "long")):
         half = turned(np.pi * scene.axes[:, n])
-        other, _ = _register(scene, _identity, half, fine=False)
+        other, _ = _register(scene, _identity, half, other=True)
         readings[f"turned about the {name} axis"] = other.score / middle.score
     progress(0.7, "turned MRI compared")
 
@@ -344,7 +353,7 @@ def _prepare(ct: Volume, labels: LabelMap, mri: Volume) -> _Scene:
 
 def _starts(scene: _Scene, samples: Samples, turn: FloatArray | None) -> list[Rigid]:
     """The most promising of many starts: scanner coordinates, the MRI's middle on the pelvis or on
-    the sacrum, each shifted along the body and turned a little about every axis."""
+    the sacrum, each shifted along and turned a little about every axis."""
     moving = scene.moving[0]
     g = moving.geometry
     middle = g.to_world(0.5 * (np.array(g.shape) - 1.0))
@@ -353,15 +362,16 @@ def _starts(scene: _Scene, samples: Samples, turn: FloatArray | None) -> list[Ri
     by = [turned(np.zeros(3))]
     by += [turned(s * np.deg2rad(TURN_DEG) * e) for e in np.eye(3) for s in (1.0, -1.0)]
     out = []
+    steps = (0.0, -SHIFT_MM, SHIFT_MM)
+    shifts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    few = samples.subset(np.arange(len(samples.bins)) % SCORED == 0)
     for home, to in ((sacrum, sacrum), (scene.centre, middle), (sacrum, middle)):
-        for y in (0.0, -SHIFT_MM, SHIFT_MM):
-            for z in (0.0, -SHIFT_MM, SHIFT_MM):
-                shift = to - home + y * scene.axes[:, 1] + z * scene.axes[:, 2]
-                here = [about(r @ first, home, shift) for r in by]
-                # The best turn of every shift: far from the truth the values hardly tell which shift
-                # is right, and a few good ones beside each other would crowd out the rest.
-                out.append(max((search(samples, moving, s, 0.0, 0) for s in here), key=_score))
-    return [f.rigid for f in sorted(out, key=_score, reverse=True)[:CLIMBED]]
+        for shift in shifts @ scene.axes.T:
+            here = [about(r @ first, home, to - home + shift) for r in by]
+            # The best turn of every shift: far from the truth the values hardly tell which shift is
+            # right, and a few good ones beside each other would crowd out the rest.
+            out.append(max((search(few, moving, s, 0.0, 0) for s in here), key=_score))
+    return [f.rigid for f in sorted(out, key=_score, reverse=True)]
 
 
 def _score(found: Found) -> float:
@@ -369,18 +379,26 @@ def _score(found: Found) -> float:
 
 
 def _register(
-    scene: _Scene, change: Change, turn: FloatArray | None, fine: bool = True
+    scene: _Scene, change: Change, turn: FloatArray | None, other: bool = False
 ) -> tuple[Found, float]:
-    """Best pose of a reading of the MRI, and the score of the best other pose over its own."""
+    """Best pose of a reading of the MRI, and the score of the best other pose over its own.
+
+    An ``other`` reading than the MRI's own need only show whether it fits at all: fewer starts, and
+    no last level.
+    """
     samples = [Samples(change(s.points), s.bins, s.levels) for s in scene.samples]
-    poses = _starts(scene, samples[0], turn)
+    climbed, kept = (OTHER_CLIMBED, OTHER_KEPT) if other else (CLIMBED, KEPT)
+    poses = starts = _starts(scene, samples[0], turn)[:climbed]
     found: list[Found] = []
-    for level, keep in zip(range(3), KEPT, strict=True):
+    for level, keep in zip(range(3), kept, strict=True):
         found = best_of(samples[level], scene.moving[level], poses, keep, *SHIFTS[level])
         poses = [f.rigid for f in found]
+        if level == 0:
+            # A wide basin may end where the MRI ends; the next level also climbs from where it began.
+            poses += starts[:CLIMBED_TWICE]
     second = found[1].score / max(found[0].score, 1e-12) if len(found) > 1 else 0.0
     best = found[0]
-    if fine:
+    if not other:
         best = search(samples[-1], scene.moving[-1], best.rigid, *SHIFTS[-1])
     return best, second
 
