@@ -46,7 +46,7 @@ def random_pose(seed, about, turn_deg=15.0, shift_mm=30.0):
 
 
 def make_mri(
-    patient, pose, contrast="T1", seed=1, spacing=(0.9, 0.9, 4.0), size=(270.0, 240.0, 180.0)
+    patient, pose, contrast="T1", seed=1, spacing=(0.9, 0.9, 4.0), size=(250.0, 210.0, 150.0)
 ):
     """An MRI of ``patient`` whose bones lie where ``pose`` takes those of the CT."""
     rng = np.random.default_rng([seed, 78])
@@ -58,7 +58,7 @@ def make_mri(
     painted = _painted(patient, GREY[contrast])
     index = np.indices(geometry.shape).reshape(3, -1).T
     # A thick slice is the mean of what lies in it.
-    depth = (-1.0 / 3.0, 0.0, 1.0 / 3.0)
+    depth = (-0.25, 0.25)
     there = pose.inverse()
     values = sum(
         sample(

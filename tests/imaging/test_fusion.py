@@ -86,7 +86,7 @@ def test_twenty_poses_and_the_error_foretold():
     for n in range(24):
         person = people[n % 3]
         pose = random_pose(100 + n, person.landmarks["S1EP"])
-        size = ((270.0, 240.0, 180.0), (220.0, 220.0, 150.0))[n // 3 % 2]
+        size = ((300.0, 260.0, 200.0), (220.0, 220.0, 150.0))[n // 3 % 2]
         mri = make_mri(person, pose, ("T1", "T2")[n // 6 % 2], n, size=size)
         fusion = fuse(person.volume, person.labels, mri)
         error, turn = error_at_sacrum(person, fusion, pose)
