@@ -29,6 +29,10 @@ NEAR_MM = 45.0
 """Distances to bones are kept up to here: the thickness of the muscles painted around them."""
 
 
+EXACT_MM = 6.0
+"""Distances to bones are exact to here: cortex, joint gaps and discs are painted by them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Simulated:
     """A simulated CT (int16 HU) and the labels it was painted from, on one grid."""
@@ -194,13 +198,15 @@ def in_slices_of(volume: Volume, labels: LabelMap, thickness_mm: float) -> Simul
     return Simulated(image, LabelMap(geometry, np.ascontiguousarray(label), dict(labels.names)))
 
 
-def _box(surface: Surface, geometry: VolumeGeometry) -> tuple[slice, slice, slice] | None:
-    """Voxels within :data:`NEAR_MM` of a surface; None where the image shows nothing of the bone."""
+def _box(
+    surface: Surface, geometry: VolumeGeometry, reach_mm: float = NEAR_MM
+) -> tuple[slice, slice, slice] | None:
+    """Voxels within ``reach_mm`` of a surface; None where the image shows nothing of the bone."""
     index = geometry.to_index(surface.vertices)
     shape = np.array(geometry.shape)
     if np.any(index.max(axis=0) < 0.0) or np.any(index.min(axis=0) > shape - 1.0):
         return None
-    reach = NEAR_MM / geometry.spacing_mm
+    reach = reach_mm / geometry.spacing_mm
     low = np.clip(np.floor(index.min(axis=0) - reach), 0, shape - 1).astype(int)
     high = np.clip(np.ceil(index.max(axis=0) + reach) + 1, 1, shape).astype(int)
     return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
@@ -220,26 +226,31 @@ def _bounds(mask: Mask, margin: int = 6) -> tuple[slice, slice, slice]:
 def _distance(
     surface: Surface, geometry: VolumeGeometry, box: tuple[slice, slice, slice]
 ) -> Float32:
-    """Signed distance (mm) to a surface on the voxels of a box."""
+    """Signed distance (mm) to a surface on the voxels of a box, up to :data:`NEAR_MM`.
+
+    Exact near the surface, to a voxel beyond :data:`EXACT_MM`, where only muscles are painted by it.
+    """
     from scipy.ndimage import affine_transform
 
     from sacroplan.geometry.fields import distance_field
 
-    start = np.array([s.start for s in box])
-    stop = np.array([s.stop for s in box])
-    part = geometry.cropped(start, stop)
-    if np.allclose(part.spacing_mm, part.spacing_mm[0], rtol=1e-6):
-        return np.array(distance_field(surface, part).values)
+    tight = _box(surface, geometry, EXACT_MM)
+    assert tight is not None  # the wider box was found
+    part = geometry.cropped(np.array([s.start for s in tight]), np.array([s.stop for s in tight]))
     h = float(part.spacing_mm.min())
     count = np.ceil(part.extent_mm / h).astype(int) + 1
-    fine = replace(part, shape=(int(count[0]), int(count[1]), int(count[2])),
-                   spacing_mm=np.full(3, h))  # fmt: skip
+    shape = (int(count[0]), int(count[1]), int(count[2]))
+    fine = replace(part, shape=shape, spacing_mm=np.full(3, h))
     values = distance_field(surface, fine).values
-    return np.asarray(
-        affine_transform(
-            values, part.spacing_mm / h, output_shape=part.shape, order=1, mode="nearest"
-        )
+    exact = affine_transform(
+        values, part.spacing_mm / h, output_shape=part.shape, order=1, mode="nearest"
     )
+    inside = np.zeros(tuple(s.stop - s.start for s in box), dtype=bool)
+    where = _relative(list(tight), box)
+    inside[where] = exact < 0.0
+    out = distance_to(inside, geometry.spacing_mm, NEAR_MM)
+    out[where] = exact
+    return out
 
 
 def _carve(
