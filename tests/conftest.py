@@ -20,3 +20,14 @@ def shared() -> Path:
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Under continuous integration nothing may be skipped: a skip is a test that proves nothing."""
+    report = yield
+    forbidden = os.environ.get("CI", "").lower() == "true"
+    if forbidden and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped, which continuous integration forbids: {report.longrepr}"
+    return report

@@ -114,8 +114,6 @@ def test_3mf_round_trip(tmp_path: Path) -> None:
 
 
 def test_trimesh_reads_our_3mf(tmp_path: Path) -> None:
-    pytest.importorskip("networkx")
-    pytest.importorskip("lxml")
     s = ball()
     write_3mf([("ball", s)], tmp_path / "a.3mf", "t")
     mesh = trimesh.load(tmp_path / "a.3mf", force="mesh")
