@@ -22,7 +22,7 @@ from sacroplan.formats.stl import read_stl
 # back, left, oblique) and each was looked at beside its definition. The mesh is symmetrised, so that
 # the mean of a point and its mirrored partner is nearer to the truth than either. ASIS, PSIS, AIIS,
 # GSN, ISP, HJC, PT and the promontory had been read off the pictures by hand before; all but the AIIS
-# agree within 3 mm. That hand reading put the AIIS at the lower end of its bump, above the socket; the
+# agree within 4 mm. That hand reading put the AIIS at the lower end of its bump, above the socket; the
 # definition asks for the bump's most anterior point, which the picture from the side shows here.
 MALE = {
     "ASIS": (128.4, -56.7, -19.2),
