@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan import evidence
+from sacroplan.anatomy.segmentation.grid import largest_piece
 from sacroplan.errors import AnatomyError
 from sacroplan.geometry.distance import signed_distance
 from sacroplan.geometry.frames import FloatArray
@@ -67,12 +68,12 @@ def bone_surface(
         raise AnatomyError(f"The labels hold no {name}; they hold {sorted(labels.names.values())}.")
     geometry, hu, own, other = _cut_out(volume, labels, name)
     spacing = geometry.spacing_mm
-    solid = np.asarray(ndimage.binary_fill_holes(_largest(own < 0.0))) & ~(other < 0.0)
+    solid = np.asarray(ndimage.binary_fill_holes(largest_piece(own < 0.0))) & ~(other < 0.0)
     own = (
         signed_distance(solid, spacing, MARGIN_MM) if not np.array_equal(solid, own < 0.0) else own
     )
     field = level_field(hu, own, other, spacing)
-    inside = _largest(field < 0.0)
+    inside = largest_piece(field < 0.0)
     # Stray islands become outside, cavities inside; their field values only have to change sign.
     whole = np.asarray(ndimage.binary_fill_holes(inside))
     field = np.where(whole, -np.abs(field), np.abs(field))
@@ -188,18 +189,6 @@ def _cut_out(
         )
 
     return fine, resample(hu, 3), resample(mine, 1), resample(others, 1)
-
-
-def _largest(mask: Mask) -> Mask:
-    """The largest 6-connected piece."""
-    from scipy import ndimage
-
-    pieces, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return np.asarray(pieces == sizes.argmax())
 
 
 def _smoothed(surface: Surface) -> Surface:
