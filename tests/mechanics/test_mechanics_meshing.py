@@ -5,7 +5,7 @@ import pytest
 
 from sacroplan.errors import MechanicsError
 from sacroplan.mechanics import _mesh_kernels as kernels
-from sacroplan.mechanics.mesh import EDGES, Locator
+from sacroplan.mechanics.mesh import EDGES, Locator, face_neighbours
 from sacroplan.mechanics.meshing import PROJECT_GUARD, build_mesh
 from sacroplan.mechanics.solids import Solid, between, carved, cylinder, remembered, tube
 
@@ -54,7 +54,7 @@ def test_the_mesh_is_conforming_and_closed():
     edges = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [0, 2]]])
     _, count = np.unique(edges, axis=0, return_counts=True)
     assert np.all(count % 2 == 0)
-    n = kernels.face_neighbours(np.ascontiguousarray(mesh.elements[:, :4]))
+    n = face_neighbours(np.ascontiguousarray(mesh.elements[:, :4]))
     assert kernels.components(n).max() == 0
     # Straight edges: every middle node is the mean of its two corners.
     ends = mesh.nodes[mesh.elements[:, EDGES]].mean(axis=2)

@@ -7,69 +7,80 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def point_triangle_squared(p, a, b, c):  # type: ignore[no-untyped-def]
-    """Squared distance of point ``p`` to triangle ``abc`` (Ericson's region tests)."""
-    ab = b - a
-    ac = c - a
-    ap = p - a
-    d1 = ab[0] * ap[0] + ab[1] * ap[1] + ab[2] * ap[2]
-    d2 = ac[0] * ap[0] + ac[1] * ap[1] + ac[2] * ap[2]
+def point_triangle_squared(px, py, pz, face):  # type: ignore[no-untyped-def]
+    """Squared distance of a point to a triangle ``face`` (3, 3) of corners (Ericson's region tests).
+
+    Written out in scalars: small arrays in the innermost loop cost ten times the arithmetic.
+    """
+    ax, ay, az = face[0, 0], face[0, 1], face[0, 2]
+    bx, by, bz = face[1, 0] - ax, face[1, 1] - ay, face[1, 2] - az
+    cx, cy, cz = face[2, 0] - ax, face[2, 1] - ay, face[2, 2] - az
+    px, py, pz = px - ax, py - ay, pz - az
+    d1 = bx * px + by * py + bz * pz
+    d2 = cx * px + cy * py + cz * pz
     if d1 <= 0.0 and d2 <= 0.0:
-        return ap[0] ** 2 + ap[1] ** 2 + ap[2] ** 2
-    bp = p - b
-    d3 = ab[0] * bp[0] + ab[1] * bp[1] + ab[2] * bp[2]
-    d4 = ac[0] * bp[0] + ac[1] * bp[1] + ac[2] * bp[2]
+        return px * px + py * py + pz * pz
+    bb = bx * bx + by * by + bz * bz
+    bc = bx * cx + by * cy + bz * cz
+    cc = cx * cx + cy * cy + cz * cz
+    d3, d4 = d1 - bb, d2 - bc
+    # (v, w): the nearest point is a + v (b - a) + w (c - a).
     if d3 >= 0.0 and d4 <= d3:
-        return bp[0] ** 2 + bp[1] ** 2 + bp[2] ** 2
-    vc = d1 * d4 - d3 * d2
-    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
-        v = d1 / (d1 - d3) if d1 != d3 else 0.0
-        q = ap - v * ab
-        return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
-    cp = p - c
-    d5 = ab[0] * cp[0] + ab[1] * cp[1] + ab[2] * cp[2]
-    d6 = ac[0] * cp[0] + ac[1] * cp[1] + ac[2] * cp[2]
-    if d6 >= 0.0 and d5 <= d6:
-        return cp[0] ** 2 + cp[1] ** 2 + cp[2] ** 2
-    vb = d5 * d2 - d1 * d6
-    if vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
-        w = d2 / (d2 - d6) if d2 != d6 else 0.0
-        q = ap - w * ac
-        return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
-    va = d3 * d6 - d5 * d4
-    if va <= 0.0 and (d4 - d3) >= 0.0 and (d5 - d6) >= 0.0:
-        total = (d4 - d3) + (d5 - d6)
-        w = (d4 - d3) / total if total != 0.0 else 0.0
-        q = bp - w * (c - b)
-        return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
-    total = va + vb + vc
-    if total == 0.0:
-        return ap[0] ** 2 + ap[1] ** 2 + ap[2] ** 2
-    q = ap - (vb / total) * ab - (vc / total) * ac
-    return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
+        v, w = 1.0, 0.0
+    else:
+        vc = d1 * d4 - d3 * d2
+        d5, d6 = d1 - bc, d2 - cc
+        vb = d5 * d2 - d1 * d6
+        va = d3 * d6 - d5 * d4
+        if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
+            v, w = (d1 / (d1 - d3) if d1 != d3 else 0.0), 0.0
+        elif d6 >= 0.0 and d5 <= d6:
+            v, w = 0.0, 1.0
+        elif vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
+            v, w = 0.0, (d2 / (d2 - d6) if d2 != d6 else 0.0)
+        elif va <= 0.0 and (d4 - d3) >= 0.0 and (d5 - d6) >= 0.0:
+            total = (d4 - d3) + (d5 - d6)
+            w = (d4 - d3) / total if total != 0.0 else 0.0
+            v = 1.0 - w
+        else:
+            total = va + vb + vc
+            v, w = (vb / total, vc / total) if total != 0.0 else (0.0, 0.0)
+    qx = px - v * bx - w * cx
+    qy = py - v * by - w * cy
+    qz = pz - v * bz - w * cz
+    return qx * qx + qy * qy + qz * qz
 
 
 @njit(cache=True, nogil=True)
 def splat_triangles(vertices, faces, shape, band, squared, nearest):  # type: ignore[no-untyped-def]
     """Exact squared distance (voxels) and nearest face for grid points within ``band`` of a face."""
+    low = np.empty(3, dtype=np.int64)
+    high = np.empty(3, dtype=np.int64)
+    face = np.empty((3, 3))
     for f in range(faces.shape[0]):
-        a = vertices[faces[f, 0]]
-        b = vertices[faces[f, 1]]
-        c = vertices[faces[f, 2]]
-        i0 = max(0, int(np.ceil(min(a[0], b[0], c[0]) - band)))
-        i1 = min(shape[0] - 1, int(np.floor(max(a[0], b[0], c[0]) + band)))
-        j0 = max(0, int(np.ceil(min(a[1], b[1], c[1]) - band)))
-        j1 = min(shape[1] - 1, int(np.floor(max(a[1], b[1], c[1]) + band)))
-        k0 = max(0, int(np.ceil(min(a[2], b[2], c[2]) - band)))
-        k1 = min(shape[2] - 1, int(np.floor(max(a[2], b[2], c[2]) + band)))
-        p = np.empty(3)
-        for i in range(i0, i1 + 1):
-            p[0] = i
-            for j in range(j0, j1 + 1):
-                p[1] = j
-                for k in range(k0, k1 + 1):
-                    p[2] = k
-                    d = point_triangle_squared(p, a, b, c)
+        for c in range(3):
+            for n in range(3):
+                face[n, c] = vertices[faces[f, n], c]
+            first = min(face[0, c], face[1, c], face[2, c]) - band
+            last = max(face[0, c], face[1, c], face[2, c]) + band
+            low[c] = max(0, int(np.ceil(first)))
+            high[c] = min(shape[c] - 1, int(np.floor(last)))
+        ux, uy, uz = face[1, 0] - face[0, 0], face[1, 1] - face[0, 1], face[1, 2] - face[0, 2]
+        vx, vy, vz = face[2, 0] - face[0, 0], face[2, 1] - face[0, 1], face[2, 2] - face[0, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = np.sqrt(nx * nx + ny * ny + nz * nz)
+        if length > 0.0:
+            nx, ny, nz = nx / length, ny / length, nz / length
+        offset = nx * face[0, 0] + ny * face[0, 1] + nz * face[0, 2]
+        for i in range(low[0], high[0] + 1):
+            for j in range(low[1], high[1] + 1):
+                level = nx * i + ny * j - offset
+                for k in range(low[2], high[2] + 1):
+                    # No point of the face is nearer than its plane.
+                    plane = level + nz * k
+                    if plane * plane >= squared[i, j, k]:
+                        continue
+                    d = point_triangle_squared(float(i), float(j), float(k), face)
                     if d < squared[i, j, k]:
                         squared[i, j, k] = d
                         nearest[i, j, k] = f
@@ -141,16 +152,14 @@ def _owns(w, ax, ay, bx, by):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def refine_far(vertices, faces, squared, nearest, far, index):  # type: ignore[no-untyped-def]
     """Distance of far points to the face that is nearest to their nearest band point."""
-    p = np.empty(3)
+    face = np.empty((3, 3))
     for n in range(far.shape[0]):
         i, j, k = far[n, 0], far[n, 1], far[n, 2]
         f = nearest[index[0, n], index[1, n], index[2, n]]
-        p[0] = i
-        p[1] = j
-        p[2] = k
-        squared[i, j, k] = point_triangle_squared(
-            p, vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
-        )
+        for corner in range(3):
+            for c in range(3):
+                face[corner, c] = vertices[faces[f, corner], c]
+        squared[i, j, k] = point_triangle_squared(float(i), float(j), float(k), face)
 
 
 @njit(cache=True, nogil=True)

@@ -69,18 +69,23 @@ def _find(columns, low, high, j):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def barycentric_gradients(p, g):  # type: ignore[no-untyped-def]
     """Gradients (4, 3) of the barycentric coordinates of corners ``p`` (4, 3); returns volume."""
-    e1 = p[1] - p[0]
-    e2 = p[2] - p[0]
-    e3 = p[3] - p[0]
-    c1 = np.cross(e2, e3)
-    c2 = np.cross(e3, e1)
-    c3 = np.cross(e1, e2)
-    det = e1[0] * c1[0] + e1[1] * c1[1] + e1[2] * c1[2]
+    e = np.empty((3, 3))
+    for c in range(3):
+        for d in range(3):
+            e[c, d] = p[c + 1, d] - p[0, d]
+    det = 0.0
+    for c in range(3):
+        u, v = (c + 1) % 3, (c + 2) % 3
+        g[c + 1, 0] = e[u, 1] * e[v, 2] - e[u, 2] * e[v, 1]
+        g[c + 1, 1] = e[u, 2] * e[v, 0] - e[u, 0] * e[v, 2]
+        g[c + 1, 2] = e[u, 0] * e[v, 1] - e[u, 1] * e[v, 0]
     for d in range(3):
-        g[1, d] = c1[d] / det
-        g[2, d] = c2[d] / det
-        g[3, d] = c3[d] / det
-        g[0, d] = -g[1, d] - g[2, d] - g[3, d]
+        det += e[0, d] * g[1, d]
+    for d in range(3):
+        g[0, d] = 0.0
+        for c in range(1, 4):
+            g[c, d] /= det
+            g[0, d] -= g[c, d]
     return det / 6.0
 
 
@@ -232,13 +237,15 @@ def multiply(rows, columns, blocks, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def inverse_diagonal(rows, columns, blocks):  # type: ignore[no-untyped-def]
-    """(n, 3, 3) inverses of the diagonal blocks."""
+def diagonal_blocks(rows, columns, blocks):  # type: ignore[no-untyped-def]
+    """(n, 3, 3) blocks on the diagonal."""
     n = rows.shape[0] - 1
     out = np.empty((n, 3, 3))
     for i in range(n):
         k = _find(columns, rows[i], rows[i + 1], i)
-        out[i] = np.linalg.inv(blocks[k])
+        for r in range(3):
+            for s in range(3):
+                out[i, r, s] = blocks[k, r, s]
     return out
 
 

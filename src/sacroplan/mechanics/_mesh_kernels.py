@@ -87,11 +87,13 @@ def refine(marked, tets, tag, level, counts, points, keys, mids):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def mean_ratio(p0, p1, p2, p3):  # type: ignore[no-untyped-def]
+def _mean_ratio(points, tet):  # type: ignore[no-untyped-def]
     """Mean-ratio quality: 1 regular, 0 flat, negative inverted."""
-    ax, ay, az = p1[0] - p0[0], p1[1] - p0[1], p1[2] - p0[2]
-    bx, by, bz = p2[0] - p0[0], p2[1] - p0[1], p2[2] - p0[2]
-    cx, cy, cz = p3[0] - p0[0], p3[1] - p0[1], p3[2] - p0[2]
+    o = tet[0]
+    ox, oy, oz = points[o, 0], points[o, 1], points[o, 2]
+    ax, ay, az = points[tet[1], 0] - ox, points[tet[1], 1] - oy, points[tet[1], 2] - oz
+    bx, by, bz = points[tet[2], 0] - ox, points[tet[2], 1] - oy, points[tet[2], 2] - oz
+    cx, cy, cz = points[tet[3], 0] - ox, points[tet[3], 1] - oy, points[tet[3], 2] - oz
     v6 = ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
     l2 = ax * ax + ay * ay + az * az + bx * bx + by * by + bz * bz + cx * cx + cy * cy + cz * cz
     l2 += (bx - ax) ** 2 + (by - ay) ** 2 + (bz - az) ** 2
@@ -101,7 +103,7 @@ def mean_ratio(p0, p1, p2, p3):  # type: ignore[no-untyped-def]
         return 0.0
     if v6 <= 0.0:
         return v6 / l2**1.5
-    return 12.0 * (0.5 * v6) ** (2.0 / 3.0) / l2
+    return 12.0 * np.cbrt(0.25 * v6 * v6) / l2
 
 
 @njit(cache=True, nogil=True)
@@ -109,9 +111,7 @@ def qualities(points, tets):  # type: ignore[no-untyped-def]
     """(m,) mean-ratio quality of every tetrahedron."""
     out = np.empty(tets.shape[0])
     for t in range(tets.shape[0]):
-        out[t] = mean_ratio(
-            points[tets[t, 0]], points[tets[t, 1]], points[tets[t, 2]], points[tets[t, 3]]
-        )
+        out[t] = _mean_ratio(points, tets[t])
     return out
 
 
@@ -135,15 +135,15 @@ def incidence(tets, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _worst(v, points, tets, start, items):  # type: ignore[no-untyped-def]
+def _worst(v, points, tets, start, items, enough):  # type: ignore[no-untyped-def]
+    """Quality of the worst tetrahedron around a vertex; stops at the first one below ``enough``."""
     worst = 2.0
     for n in range(start[v], start[v + 1]):
-        t = items[n]
-        q = mean_ratio(
-            points[tets[t, 0]], points[tets[t, 1]], points[tets[t, 2]], points[tets[t, 3]]
-        )
+        q = _mean_ratio(points, tets[items[n]])
         if q < worst:
             worst = q
+            if worst < enough:
+                break
     return worst
 
 
@@ -169,7 +169,7 @@ def snap(order, target, label, length, points, tets, start, items, guard):  # ty
             continue
         old[:] = points[v]
         points[v] = target[v]
-        if _worst(v, points, tets, start, items) >= guard:
+        if _worst(v, points, tets, start, items, guard) >= guard:
             moved[v] = True
         else:
             points[v] = old
@@ -184,12 +184,12 @@ def project(order, target, points, tets, start, items, guard):  # type: ignore[n
     for n in range(order.shape[0]):
         v = order[n]
         old[:] = points[v]
-        before = _worst(v, points, tets, start, items)
+        before = _worst(v, points, tets, start, items, -np.inf)
         step = 1.0
         for _ in range(4):
             for c in range(3):
                 points[v, c] = old[c] + step * (target[v, c] - old[c])
-            after = _worst(v, points, tets, start, items)
+            after = _worst(v, points, tets, start, items, min(guard, before))
             if after >= guard or after > before:
                 break
             step *= 0.5
@@ -208,7 +208,7 @@ def relax(order, points, tets, start, items, ceiling):  # type: ignore[no-untype
     mean = np.empty(3)
     for n in range(order.shape[0]):
         v = order[n]
-        before = _worst(v, points, tets, start, items)
+        before = _worst(v, points, tets, start, items, -np.inf)
         if before >= ceiling:
             continue
         mean[:] = 0.0
@@ -227,7 +227,7 @@ def relax(order, points, tets, start, items, ceiling):  # type: ignore[no-untype
         for _ in range(3):
             for d in range(3):
                 points[v, d] = old[d] + step * (mean[d] / count - old[d])
-            if _worst(v, points, tets, start, items) > before:
+            if _worst(v, points, tets, start, items, before) > before:
                 done = True
                 break
             step *= 0.5
@@ -247,7 +247,7 @@ def improve(order, normal, size, points, tets, start, items, ceiling, sweeps):  
     for _ in range(sweeps):
         for n in range(order.shape[0]):
             v = order[n]
-            top = _worst(v, points, tets, start, items)
+            top = _worst(v, points, tets, start, items, -np.inf)
             if top >= ceiling:
                 continue
             step = 0.3 * size[v]
@@ -267,47 +267,12 @@ def improve(order, normal, size, points, tets, start, items, ceiling, sweeps):  
                             )
                             for c in range(3):
                                 points[v, c] = old[c] + step * (move[c] - dot * normal[v, c])
-                            q = _worst(v, points, tets, start, items)
+                            q = _worst(v, points, tets, start, items, top)
                             if q > top:
                                 top = q
                                 best[:] = points[v]
                 points[v] = best
                 step *= 0.4
-
-
-@njit(cache=True, nogil=True)
-def face_neighbours(tets):  # type: ignore[no-untyped-def]
-    """(m, 4) tetrahedron across the face opposite to each corner, -1 where there is none."""
-    m = tets.shape[0]
-    keys = np.empty(4 * m, dtype=np.int64)
-    third = np.empty(4 * m, dtype=np.int64)
-    tri = np.empty(3, dtype=np.int64)
-    n = np.int64(tets.max()) + 1
-    for t in range(m):
-        for c in range(4):
-            k = 0
-            for d in range(4):
-                if d != c:
-                    tri[k] = tets[t, d]
-                    k += 1
-            tri.sort()
-            keys[4 * t + c] = tri[0] * n + tri[1]
-            third[4 * t + c] = tri[2]
-    order = np.argsort(keys, kind="mergesort")
-    out = np.full((m, 4), -1, dtype=np.int32)
-    i = 0
-    while i < 4 * m:
-        j = i
-        while j < 4 * m and keys[order[j]] == keys[order[i]]:
-            j += 1
-        for a in range(i, j):
-            for b in range(a + 1, j):
-                if third[order[a]] == third[order[b]]:
-                    fa, fb = order[a], order[b]
-                    out[fa // 4, fa % 4] = fb // 4
-                    out[fb // 4, fb % 4] = fa // 4
-        i = j
-    return out
 
 
 @njit(cache=True, nogil=True)
@@ -371,36 +336,31 @@ def locate(queries, candidates, points, tets, tolerance):  # type: ignore[no-unt
     found = np.full(n, -1, dtype=np.int32)
     bary = np.zeros((n, 4))
     b = np.empty(4)
+    e = np.empty((3, 3))
     for i in range(n):
         best = -tolerance
         for k in range(candidates.shape[1]):
             t = candidates[i, k]
-            p0 = points[tets[t, 0]]
-            e1 = points[tets[t, 1]] - p0
-            e2 = points[tets[t, 2]] - p0
-            e3 = points[tets[t, 3]] - p0
-            r = queries[i] - p0
-            det = (
-                e1[0] * (e2[1] * e3[2] - e2[2] * e3[1])
-                - e1[1] * (e2[0] * e3[2] - e2[2] * e3[0])
-                + e1[2] * (e2[0] * e3[1] - e2[1] * e3[0])
-            )
-            b[1] = (
-                r[0] * (e2[1] * e3[2] - e2[2] * e3[1])
-                - r[1] * (e2[0] * e3[2] - e2[2] * e3[0])
-                + r[2] * (e2[0] * e3[1] - e2[1] * e3[0])
-            ) / det
-            b[2] = (
-                e1[0] * (r[1] * e3[2] - r[2] * e3[1])
-                - e1[1] * (r[0] * e3[2] - r[2] * e3[0])
-                + e1[2] * (r[0] * e3[1] - r[1] * e3[0])
-            ) / det
-            b[3] = (
-                e1[0] * (e2[1] * r[2] - e2[2] * r[1])
-                - e1[1] * (e2[0] * r[2] - e2[2] * r[0])
-                + e1[2] * (e2[0] * r[1] - e2[1] * r[0])
-            ) / det
-            b[0] = 1.0 - b[1] - b[2] - b[3]
+            o = tets[t, 0]
+            ox, oy, oz = points[o, 0], points[o, 1], points[o, 2]
+            for c in range(3):
+                corner = tets[t, c + 1]
+                e[c, 0] = points[corner, 0] - ox
+                e[c, 1] = points[corner, 1] - oy
+                e[c, 2] = points[corner, 2] - oz
+            rx, ry, rz = queries[i, 0] - ox, queries[i, 1] - oy, queries[i, 2] - oz
+            total = 0.0
+            for c in range(3):
+                u, w = (c + 1) % 3, (c + 2) % 3
+                # The normal of the face opposite to corner c + 1, towards it.
+                nx = e[u, 1] * e[w, 2] - e[u, 2] * e[w, 1]
+                ny = e[u, 2] * e[w, 0] - e[u, 0] * e[w, 2]
+                nz = e[u, 0] * e[w, 1] - e[u, 1] * e[w, 0]
+                b[c + 1] = (rx * nx + ry * ny + rz * nz) / (
+                    e[c, 0] * nx + e[c, 1] * ny + e[c, 2] * nz
+                )
+                total += b[c + 1]
+            b[0] = 1.0 - total
             low = min(b[0], b[1], b[2], b[3])
             if low > best:
                 best = low
@@ -434,4 +394,23 @@ def field_at(values, origin, spacing, points):  # type: ignore[no-untyped-def]
             (1 - v) * values[i + 1, j, k + 1] + v * values[i + 1, j + 1, k + 1]
         )
         out[n] = (1 - w) * low + w * high + spacing * np.sqrt(off)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def to_polyline(points, line):  # type: ignore[no-untyped-def]
+    """(n,) distances of points (n, 3) to the polyline (m, 3)."""
+    out = np.empty(points.shape[0])
+    for n in range(points.shape[0]):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        best = np.inf
+        for s in range(line.shape[0] - 1):
+            ax, ay, az = line[s, 0], line[s, 1], line[s, 2]
+            bx, by, bz = line[s + 1, 0] - ax, line[s + 1, 1] - ay, line[s + 1, 2] - az
+            rx, ry, rz = x - ax, y - ay, z - az
+            length = max(bx * bx + by * by + bz * bz, 1e-12)
+            t = min(max((rx * bx + ry * by + rz * bz) / length, 0.0), 1.0)
+            rx, ry, rz = rx - t * bx, ry - t * by, rz - t * bz
+            best = min(best, rx * rx + ry * ry + rz * rz)
+        out[n] = np.sqrt(best)
     return out

@@ -19,7 +19,7 @@ from sacroplan.geometry.sampling import sample
 from sacroplan.geometry.volume import Volume
 from sacroplan.imaging.calibration import Calibration
 from sacroplan.mechanics import laws
-from sacroplan.mechanics.mesh import TetMesh
+from sacroplan.mechanics.mesh import TetMesh, face_neighbours
 from sacroplan.mechanics.solids import Implicit
 
 JOINT_BONES: Mapping[str, tuple[str, str]] = {
@@ -133,11 +133,10 @@ def joint_layer(
     One element must separate the bones, so a thin joint is meshed too thick. True is the sum of the
     distances to both bones, at least the carved gap.
     """
-    from sacroplan.mechanics import _mesh_kernels
 
     joint = mesh.of(name)
     corners = np.ascontiguousarray(mesh.elements[:, :4])
-    neighbours = _mesh_kernels.face_neighbours(corners)[joint]
+    neighbours = face_neighbours(corners)[joint]
     bone = mesh.of(a) | mesh.of(b)
     element, corner = np.nonzero((neighbours >= 0) & bone[neighbours])
     # The face opposite to each corner.

@@ -70,9 +70,7 @@ class TetMesh:
     @cached_property
     def boundary(self) -> tuple[IntArray, IntArray]:
         """Outer faces: ((k, 6) nodes — corners outward, then mid-edges —, (k,) their elements)."""
-        from sacroplan.mechanics import _mesh_kernels
-
-        neighbours = _mesh_kernels.face_neighbours(np.ascontiguousarray(self.elements[:, :4]))
+        neighbours = face_neighbours(self.elements[:, :4])
         # Local face f of FACES lies opposite to this corner.
         opposite = np.array([3, 2, 0, 1])
         element, face = np.nonzero(neighbours[:, opposite] < 0)
@@ -100,6 +98,24 @@ class TetMesh:
     def with_nodes(self, nodes: FloatArray) -> TetMesh:
         """The same topology with other node positions (same orientation)."""
         return TetMesh(nodes, self.elements, self.part, self.names, self.kinds, self.corners)
+
+
+def face_neighbours(tets: IntArray) -> IntArray:
+    """(m, 4) tetrahedron across the face opposite to each corner, -1 where there is none.
+
+    ``tets`` (m, 4): every face belongs to one or two of them.
+    """
+    opposite = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
+    face = np.sort(tets[:, opposite].reshape(-1, 3), axis=1).astype(np.int64)
+    n = int(tets.max()) + 1
+    # Two corners to a key of 64 bits, the third breaks ties: no mesh is too large for it.
+    order = np.lexsort((face[:, 2], face[:, 0] * n + face[:, 1]))
+    face = face[order]
+    same = np.flatnonzero(np.all(face[1:] == face[:-1], axis=1))
+    a, b = order[same], order[same + 1]
+    out = np.full(4 * len(tets), -1, dtype=np.int32)
+    out[a], out[b] = b // 4, a // 4
+    return out.reshape(-1, 4)
 
 
 def quadratic(

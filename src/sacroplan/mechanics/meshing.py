@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sacroplan.errors import MechanicsError
 from sacroplan.geometry.frames import FloatArray, IntArray
 from sacroplan.mechanics import _mesh_kernels as kernels
-from sacroplan.mechanics.mesh import GAUSS, TetMesh, quadratic
+from sacroplan.mechanics.mesh import GAUSS, TetMesh, face_neighbours, quadratic
 from sacroplan.mechanics.solids import Solid, gradient
 from sacroplan.progress import Progress, silent
 
@@ -281,7 +281,7 @@ def _relaxed(
 ) -> tuple[FloatArray, FloatArray]:
     """Vertices relaxed and projected; returns (points, distance of interface vertices)."""
     n = len(points)
-    neighbours = kernels.face_neighbours(tets)
+    neighbours = face_neighbours(tets)
     outer = np.zeros(n, dtype=np.bool_)
     for c in range(4):
         others = [k for k in range(4) if k != c]
@@ -349,7 +349,7 @@ def _connected(
     solids: tuple[Solid, ...], points: FloatArray, tets: IntArray, label: npt.NDArray[np.int16]
 ) -> tuple[npt.NDArray[np.bool_], float]:
     """(kept elements, dropped mm3): the largest face-connected body; a large second one raises."""
-    piece = kernels.components(kernels.face_neighbours(tets))
+    piece = kernels.components(face_neighbours(tets))
     p = points[tets]
     volume = np.abs(np.linalg.det(p[:, 1:] - p[:, :1])) / 6.0
     of_piece = np.bincount(piece, weights=volume)
@@ -426,7 +426,7 @@ def build_mesh(
     points = _snap(solids, points, tets, of_vertex)
     progress(0.55, "interfaces snapped")
     label = _labelled(solids, points, tets, bond_mm)
-    label = _without_spikes(label, kernels.face_neighbours(tets))
+    label = _without_spikes(label, face_neighbours(tets))
     raw = {n: raw_bones.get(s.name, s) for n, s in enumerate(solids) if s.kind == "bone"}
     label = _apart(solids, raw, points, tets, label)
     solid = label != OUTSIDE

@@ -7,7 +7,6 @@ motion of the whole case does not change the mesh.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,14 +119,10 @@ def tube(polyline: FloatArray, radius_mm: float) -> Implicit:
             f"{2 * radius_mm:.3g} mm."
         )
 
+    from sacroplan.mechanics import _mesh_kernels
+
     def distance(points: FloatArray) -> FloatArray:
-        best = np.full(len(points), np.inf)
-        for a, b in itertools.pairwise(line):
-            ab = b - a
-            t = np.clip((points - a) @ ab / max(float(ab @ ab), 1e-12), 0.0, 1.0)
-            r = points - a - t[:, None] * ab
-            np.minimum(best, np.einsum("ij,ij->i", r, r), out=best)
-        return np.asarray(np.sqrt(best) - radius_mm)
+        return np.asarray(_mesh_kernels.to_polyline(points, line) - radius_mm)
 
     return distance
 
