@@ -30,6 +30,14 @@ def test_a_good_row_is_read_as_written():
     assert row.quantities["value"].upper == 3.0
 
 
+def test_the_spread_of_a_population_warns_and_never_rejects():
+    (row,) = evidence.parse(GOOD.replace('flag = "V"', 'flag = "V"\nplausibility = true'), "here")
+    assert not row.may_reject
+    dimensions = [r for r in evidence.rows().values() if r.id.startswith("DIM-")]
+    assert dimensions
+    assert not any(r.may_reject for r in dimensions)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -16,7 +16,8 @@ for the same row and prints its citation. A row looks like this::
     value = 2.46
     unit = "1"
 
-A quantity may add ``lower``, ``upper``, ``sd``, ``n``, ``population``, and its own ``flag``.
+A quantity may add ``lower``, ``upper``, ``sd``, ``n``, ``population``, and its own ``flag``. A
+row with ``plausibility = true`` is the spread of a population: outside it the program warns only.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ UNITS: frozenset[str] = frozenset(
 """Units a quantity or a metric may carry. ``"1"`` is a pure number, ``"text"`` a word."""
 
 _QUANTITY_KEYS = {"value", "unit", "lower", "upper", "sd", "n", "population", "flag", "note"}
-_ROW_KEYS = {"id", "title", "source", "flag", "note", "quantities"}
+_ROW_KEYS = {"id", "title", "source", "flag", "note", "plausibility", "quantities"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,13 @@ class Row:
     flag: str
     note: str
     quantities: Mapping[str, Quantity]
+    plausibility: bool = False
+    """The spread of a population: a patient outside it is unusual, not wrong."""
 
     @property
     def may_reject(self) -> bool:
         """Whether a limit from this row may refuse a plan rather than warn."""
-        return self.flag in REJECTING_FLAGS
+        return self.flag in REJECTING_FLAGS and not self.plausibility
 
     @property
     def citation(self) -> str:
@@ -130,6 +133,7 @@ def _row(entry: dict[str, Any], origin: str) -> Row:
         entry["flag"],
         entry.get("note", ""),
         quantities,
+        bool(entry.get("plausibility", False)),
     )
 
 
