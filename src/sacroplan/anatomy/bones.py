@@ -113,7 +113,9 @@ def segment(
     bodies = np.concatenate(
         [seeds.spine_points(anatomy, unit) for unit in range(len(anatomy.discs) + 1)]
     )
-    hull = marrow.solid_bone(fine, anatomy.canal, anatomy.discs, bodies)
+    voxel = volume.geometry.spacing_mm
+    bright = marrow.bright_bone(fine, voxel)
+    hull = marrow.solid_bone(fine, bright, anatomy.canal, anatomy.discs, bodies)
     mask = hull.solid
     row = "SP-SEG-01"
     sheets, valleys = regions.sheetness(
@@ -136,7 +138,6 @@ def segment(
     del graph, units
     progress(0.7, "filling marrow and finding the outline")
     # Discs inside the sacrum are rudimentary: they are filled like marrow.
-    bright = marrow.bright_bone(fine)
     empty = hull.open | marrow.disc_space(bright, fine, anatomy.canal, anatomy.discs[:sacral])
     ids = list(LABELS)
     merged[merged > max(ids)] = 0
@@ -144,7 +145,8 @@ def segment(
     if sacral > 0:
         disc = anatomy.discs[sacral - 1]
         inside = marrow.sacral_marrow(hull.marrow, fine, anatomy.canal, disc)
-    whole = finish.finish(hu, merged, empty, (seeds.SACRUM, inside), ids, fine.spacing_mm)
+    sacral_only = (seeds.SACRUM, inside)
+    whole = finish.finish(hu, merged, empty, sacral_only, ids, fine.spacing_mm, voxel)
     progress(0.9, "back to the voxels of the CT")
     data = _on_source(whole, ids, fine, volume)
     present = [n for n in ids if np.any(data == n)]

@@ -68,22 +68,27 @@ def bone_surface(
         raise AnatomyError(f"The labels hold no {name}; they hold {sorted(labels.names.values())}.")
     geometry, hu, own, other = _cut_out(volume, labels, name)
     spacing = geometry.spacing_mm
+    spacing_of_ct = volume.geometry.spacing_mm
     solid = np.asarray(ndimage.binary_fill_holes(largest_piece(own < 0.0))) & ~(other < 0.0)
     own = (
         signed_distance(solid, spacing, MARGIN_MM) if not np.array_equal(solid, own < 0.0) else own
     )
-    field = level_field(hu, own, other, spacing)
+    field, shown = level_field(hu, own, other, spacing)
     inside = largest_piece(field < 0.0)
     # Stray islands become outside, cavities inside; their field values only have to change sign.
     whole = np.asarray(ndimage.binary_fill_holes(inside))
     field = np.where(whole, -np.abs(field), np.abs(field))
-    surface = _smoothed(contour(geometry, field))
+    surface = _smoothed(_deblurred(contour(geometry, field), geometry, shown, spacing_of_ct))
     surface = bodies(simplify(surface, tolerance_mm))[0]
     return surface.require_closed(name)
 
 
-def level_field(hu: Float32, own: Float32, other: Float32, spacing: FloatArray) -> Float32:
-    """Field (mm-like, negative inside) whose zero is the bone's outline.
+def level_field(
+    hu: Float32, own: Float32, other: Float32, spacing: FloatArray
+) -> tuple[Float32, Float32]:
+    """Field (mm-like, negative inside) whose zero is the half-maximum outline of the bone.
+
+    The second array is how much of the cortex' height the image shows, 1 where it is thick.
 
     Parameters
     ----------
@@ -94,19 +99,19 @@ def level_field(hu: Float32, own: Float32, other: Float32, spacing: FloatArray) 
     row = "SP-SEG-10"
     band = evidence.value(row, "band")
     near = np.abs(own) < band + 1.5 * float(spacing.max())
-    level, contrast = _half_maximum(hu, own, other, spacing)
+    level, contrast, shown = _half_maximum(hu, own, other, spacing)
     # One millimetre per quarter of the contrast: a typical edge spread of a clinical CT.
     grey = np.where(near, (level - hu) / np.maximum(contrast, 1.0) * np.float32(4.0), np.sign(own))
     inward, outward = own + np.float32(band), own - np.float32(band)
     field = np.minimum(np.maximum(grey, outward), inward)
     field = np.maximum(field, 0.5 * (own - other))
-    return np.asarray(np.clip(field, -2.0, 2.0), dtype=np.float32)
+    return np.asarray(np.clip(field, -2.0, 2.0), dtype=np.float32), shown
 
 
 def _half_maximum(
     hu: Float32, own: Float32, other: Float32, spacing: FloatArray
-) -> tuple[Float32, Float32]:
-    """Half-maximum (HU) and bone-to-soft-tissue contrast (HU) near the label's boundary.
+) -> tuple[Float32, Float32, Float32]:
+    """Half-maximum (HU), bone-to-soft-tissue contrast (HU) and its share of the whole bone's.
 
     The bone's level is the highest on the inward normal, the soft tissue's the mean of what is
     neither bone nor gas and not blurred by bone; both are smoothed along the surface.
@@ -150,7 +155,9 @@ def _half_maximum(
     total = ndimage.gaussian_filter(total, sigma)
     bone = total / np.maximum(weight, np.float32(1e-6))
     contrast = np.maximum(bone - base, np.float32(evidence.value(row, "least_contrast")))
-    return base + np.float32(0.5) * contrast, contrast
+    cortex = np.quantile(peak, evidence.value("SP-SEG-06", "cortex"))
+    shown = np.clip(contrast / np.maximum(cortex - base, contrast), 0.0, 1.0)
+    return base + np.float32(0.5) * contrast, contrast, np.asarray(shown, dtype=np.float32)
 
 
 def _cut_out(
@@ -189,6 +196,29 @@ def _cut_out(
         )
 
     return fine, resample(hu, 3), resample(mine, 1), resample(others, 1)
+
+
+def _deblurred(
+    surface: Surface, geometry: VolumeGeometry, shown: Float32, voxel_mm: FloatArray
+) -> Surface:
+    """The half-maximum surface moved inwards to the edge of a thin cortex.
+
+    A shell thinner than some three spreads of the image shows less than its true height, and half
+    of that lies outside its edge: by 0.48 spreads where 0.6 of the height is shown, by 0.25 where
+    0.8 is, which a straight line meets within 0.02. Voxels that blur all cortex tell nothing of it.
+    """
+    from scipy import ndimage
+
+    row = "SP-SEG-06"
+    if float(voxel_mm.max()) > evidence.value(row, "thick"):
+        return surface
+    index = geometry.to_index(surface.vertices)
+    share = ndimage.map_coordinates(shown, index.T, order=1, mode="nearest")
+    lost = np.clip(1.0 - share, 0.0, 1.0 - evidence.value(row, "least_shown"))
+    move = 1.22 * evidence.value(row, "spread") * lost
+    return Surface(
+        surface.vertices - move[:, None] * surface.vertex_normals, surface.faces, surface.frame
+    )
 
 
 def _smoothed(surface: Surface) -> Surface:

@@ -60,9 +60,15 @@ def disc_space(bright: Mask, fine: Working, canal: Canal, discs: Sequence[Disc])
     return out
 
 
-def bright_bone(fine: Working) -> Mask:
-    """Voxels above the level of spongy bone, noise slightly smoothed."""
+def bright_bone(fine: Working, source_mm: FloatArray) -> Mask:
+    """Voxels above the level of spongy bone, noise slightly smoothed.
+
+    In voxels (``source_mm``, (3,)) thicker than cortex the level is lower: there the plates that
+    enclose the marrow are mixed with it.
+    """
     smooth = ndimage.gaussian_filter(fine.hu, 0.5 / float(fine.spacing_mm[0]))
+    if float(np.max(source_mm)) > evidence.value("SP-SEG-06", "thick"):
+        return np.asarray(smooth > evidence.value("SP-SEG-08", "thick_bright"))
     return np.asarray(smooth > evidence.value("HU-02", "spongy_lower"))
 
 
@@ -76,7 +82,9 @@ class Hull:
     marrow: Mask
 
 
-def solid_bone(fine: Working, canal: Canal, discs: Sequence[Disc], marrow: FloatArray) -> Hull:
+def solid_bone(
+    fine: Working, bright: Mask, canal: Canal, discs: Sequence[Disc], marrow: FloatArray
+) -> Hull:
     """Bright voxels with marrow (fine grid), without spinal canal, discs and foramina.
 
     Osteoporotic and fatty marrow is darker than muscle and its cortex leaks, so neither a threshold
@@ -84,7 +92,6 @@ def solid_bone(fine: Working, canal: Canal, discs: Sequence[Disc], marrow: Float
     vertebral bodies, grid mm: from there the marrow near the canal is told from the foramina.
     """
     h = float(fine.spacing_mm[0])
-    bright = bright_bone(fine)
     closed = ndimage.binary_closing(bright, _CROSS)
     misses = int(evidence.value("SP-SEG-08", "misses"))
     inner = surrounded(bright, ~closed, h, misses)
@@ -133,7 +140,8 @@ def waters(
     # Unsurrounded specks inside the bone are no outside: only the one large space around it is.
     around = largest_piece(distance_to(inner[box] | bright[box], h, 4.0) > 3.0)
     outside = around | ((away <= evidence.value(row, "core")) & soft)
-    bodies = marked(marrow) & (away > evidence.value(row, "clear"))
+    ahead = _ahead(canal, marrow)
+    bodies = marked(marrow[ahead > evidence.value(row, "clear")])
     deep = (away > zone) & (distance_to(around, h, 7.0) > 6.0)
     # Bright marrow needs no water, and on a wall it would spill into the foramen beside it.
     bone = (bodies | deep) & soft & inner[box] & ~outside
@@ -155,13 +163,18 @@ def sacral_marrow(marrow: Mask, fine: Working, canal: Canal, disc: Disc) -> Mask
     """
     index = np.argwhere(marrow)
     points = index * fine.spacing_mm + fine.start_mm
-    station = cKDTree(canal.points).query(points, workers=-1)[1]
-    ahead = np.einsum("na,na->n", points - canal.points[station], canal.front[station])
     below = (points - disc.centre) @ disc.up
-    ok = (ahead > 0.0) & (below < -evidence.value("SP-SEG-11", "plate"))
+    ok = (_ahead(canal, points) > 0.0) & (below < -evidence.value("SP-SEG-11", "plate"))
     out = np.zeros_like(marrow)
     out[tuple(index[ok].T)] = True
     return out
+
+
+def _ahead(canal: Canal, points: FloatArray) -> FloatArray:
+    """How far points (n, 3) lie in front of the canal's axis, mm."""
+    station = cKDTree(canal.points).query(points, workers=-1)[1]
+    ahead = np.einsum("na,na->n", points - canal.points[station], canal.front[station])
+    return np.asarray(ahead)
 
 
 def surrounded(wall: Mask, asked: Mask, spacing_mm: float, misses: int) -> Mask:

@@ -67,7 +67,7 @@ def survey(coarse: Working) -> Anatomy:
             f"at least {shortest:.0f} mm were expected. "
             "Give a CT that covers the lower lumbar spine and the whole sacrum."
         )
-    discs = find_discs(hu, solid, spacing, canal)
+    discs = find_discs(hu, spacing, canal)
     joined = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
     pieces, _ = ndimage.label(joined)
     column = np.rint((canal.points + 10.0 * canal.front) / spacing).astype(int)
@@ -155,9 +155,12 @@ def sacral_points(anatomy: Anatomy, disc: int) -> FloatArray:
     depth = evidence.value("SP-SEG-09", "ala_depth")
     half = evidence.value("SP-SEG-09", "ala_half_width")
     u = np.arange(-half, half + 0.5, 1.0)
-    ala = _canal_block(canal, u, np.arange(4.0, 19.0, 1.0))
+    v = np.arange(4.0, 19.0, 1.0)
+    ala = _canal_block(canal, u, v)
     w = (ala - upper.centre) @ upper.up
     ok = (w < -height) & (w > -height - depth)
+    # The joint runs backwards and inwards: beside the canal the ala ends earlier.
+    ok &= np.abs(u)[:, None] <= half - np.maximum(10.0 - v, 0.0)
     ok[: max(0, upper.station - 10)] = False
     ok[upper.station + 40 :] = False
     crest = _canal_block(canal, np.arange(-12.0, 12.5, 1.0), np.arange(-22.0, -5.5, 1.0))

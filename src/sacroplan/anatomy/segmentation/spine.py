@@ -44,15 +44,13 @@ class Canal:
 class Disc:
     """A disc: arc length on the canal, its plane (centre and upward normal), how clear it is.
 
-    ``contrast_hu`` is end plates minus disc; ``alar_share`` the share of bone beside the vertebra
-    below, which is large only for the first sacral vertebra.
+    ``contrast_hu`` is end plates minus disc.
     """
 
     station: int
     centre: FloatArray
     up: FloatArray
     contrast_hu: float
-    alar_share: float
 
 
 def midline_mm(solid: Mask, spacing: FloatArray) -> float:
@@ -131,13 +129,12 @@ def _sample(hu: npt.NDArray[Any32], spacing: FloatArray, points: FloatArray) -> 
 Any32 = np.float32
 
 
-def find_discs(
-    hu: npt.NDArray[np.float32], solid: Mask, spacing: FloatArray, canal: Canal
-) -> list[Disc]:
+def find_discs(hu: npt.NDArray[np.float32], spacing: FloatArray, canal: Canal) -> list[Disc]:
     """Discs from cranial to caudal, mobile or rudimentary (sacral), by a matched filter.
 
     A disc is a dark plate between two bright end plates in front of the canal. Plates are sampled
-    perpendicular to the canal and inclined in the sagittal plane.
+    perpendicular to the canal and inclined in the sagittal plane. The clearest disc sets what the
+    others must reach: within a body, end plates and marrow look like a faint one.
     """
     row = "SP-SEG-03"
     u = np.arange(-14.0, 14.5, 3.5)
@@ -168,36 +165,14 @@ def find_discs(
     found: list[Disc] = []
     gap = evidence.value(row, "least_distance")
     free = np.ones(n, dtype=bool)
-    minimum = evidence.value(row, "contrast")
+    clearest = float(strength.max(initial=0.0))
+    minimum = max(evidence.value(row, "contrast"), evidence.value(row, "share") * clearest)
     while True:
         s = int(np.argmax(np.where(free, strength, -np.inf)))
         if not free[s] or strength[s] < minimum:
             break
         up = ups[best[s], s]
-        share = _alar_share(solid, spacing, canal, s, pivot[s], up)
-        found.append(Disc(s, pivot[s].copy(), up.copy(), float(strength[s]), share))
+        found.append(Disc(s, pivot[s].copy(), up.copy(), float(strength[s])))
         centres = np.linalg.norm(pivot - pivot[s], axis=1)
         free &= (centres > gap) & (np.abs(np.arange(n) - s) > gap / 2)
     return sorted(found, key=lambda d: d.station)
-
-
-def _alar_share(
-    solid: Mask, spacing: FloatArray, canal: Canal, station: int, centre: FloatArray, up: FloatArray
-) -> float:
-    """Share of bone beside the vertebra under a disc, the poorer side counting."""
-    left = canal.left[station]
-    forward = np.cross(up, left)
-    forward *= np.sign(forward @ canal.front[station])
-    u, v, w = np.meshgrid(
-        np.arange(26.0, 40.0, 2.0), np.arange(-16.0, 8.0, 2.0), np.arange(-20.0, -7.0, 2.0),
-        indexing="ij",
-    )  # fmt: skip
-    shares = []
-    for side in (-1.0, 1.0):
-        p = centre + side * u[..., None] * left + v[..., None] * forward + w[..., None] * up
-        index = np.rint(p / spacing).astype(int)
-        ok = np.all((index >= 0) & (index < solid.shape), axis=-1)
-        hit = np.zeros(ok.shape, dtype=bool)
-        hit[ok] = solid[tuple(index[ok].T)]
-        shares.append(hit.mean())
-    return float(min(shares))
