@@ -13,7 +13,8 @@ import numpy as np
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
-from sacroplan.fixation.clearance import axis_depths, clearance, gertzbein, mean_hu
+from sacroplan.fixation.bone import Walls, walls_of
+from sacroplan.fixation.clearance import clearance, gertzbein, mean_hu
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.fields import DistanceField
 from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
@@ -22,8 +23,11 @@ from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, silent
 
-FIELD_MM = 0.6
-"""Grid of the distance field; its error of up to 0.2 mm deep inside is why the mesh has the last word."""
+FIELD_MM = 1.0
+"""Grid of the distance field; it shows the hills, their tops are found on the mesh."""
+
+FIELD_SLACK_MM = 0.3
+"""The field may read this much too shallow between its points; no axis is lost for that."""
 
 MARCH_MM = 0.75
 """Step along an axis: a cortex cannot hide between two steps by more than 0.1 mm of depth."""
@@ -35,8 +39,14 @@ PEDICLE_MM = 8.0
 """The pedicle reaches this far behind the posterior wall. Thread there counts even near the entry, which
 keeps the entry on the facet's side of the transverse process."""
 
-FINALISTS = 24
-"""Axes that are measured on the mesh."""
+FINALISTS = 8
+"""Axes that climb to the tops of their hills on the mesh."""
+
+CLIMB = ((0.5, 1.0), (0.25, 0.5), (0.1, 0.2))
+"""Steps of the climb in mm and degrees."""
+
+ROUNDS = 20
+"""Steps of one size that a climb takes at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +147,7 @@ class _Level:
     """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body."""
 
     surface: Surface
+    walls: Walls
     field: DistanceField
     frame: AxisFrame
     sign: float
@@ -175,7 +186,7 @@ def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
         (int(shape[0]), int(shape[1]), int(shape[2])), np.full(3, FIELD_MM), low, np.eye(3),
         vertebra.frame,
     )  # fmt: skip
-    return _Level(surface, distance_field(surface, grid), frame, sign)
+    return _Level(surface, walls_of(surface), distance_field(surface, grid), frame, sign)
 
 
 def _posterior_wall(level: _Level, name: str) -> float:
@@ -300,6 +311,51 @@ def _apart(rows: FloatArray, count: int, mm: float, deg: float) -> FloatArray:
     return np.array(kept).reshape(-1, 10)
 
 
+def _exact(
+    work: _Level, rows: FloatArray, wall_x: float, beat: float = -np.inf
+) -> tuple[FloatArray, FloatArray]:
+    """Score and exact least distance of the axes (n,) of rows, in place of what the field said.
+
+    Axes that cannot score more than ``beat`` are left early with some score below it.
+    """
+    entry = rows[:, 4:7] - rows[:, 2:3] * rows[:, 7:10]
+    begin = np.array([_start(r, wall_x) for r in rows])
+    stop = np.maximum(beat - rows[:, 0] + rows[:, 1], 0.0)
+    depth, _ = work.walls.gaps(
+        entry + begin[:, None] * rows[:, 7:10], entry + rows[:, 3:4] * rows[:, 7:10], stop
+    )
+    return rows[:, 0] - rows[:, 1] + depth, depth
+
+
+def _climb(
+    work: _Level, level: str, row: FloatArray, wall_x: float, floor: float
+) -> tuple[FloatArray, float]:
+    """The top of an axis's hill by exact distances: its row and its exact least distance."""
+    score, depth = (float(v[0]) for v in _exact(work, row[None], wall_x))
+    ticks = np.array([-1.0, 0.0, 1.0])
+    grid = np.stack(np.meshgrid([0.0], ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    for step_mm, step_deg in CLIMB:
+        for _ in range(ROUNDS):
+            directions, cost = _directions(level, _angles(row[7:10]), step_deg, 1)
+            found = _search(
+                work, level, row[4:7] + step_mm * grid, directions, cost, wall_x,
+                floor - FIELD_SLACK_MM,
+            )  # fmt: skip
+            if not len(found):
+                break
+            scores, depths = _exact(
+                work, found, wall_x, score if depth >= floor else -np.inf
+            )
+            # Below the floor clearance is all that counts; the field's slack let such axes in.
+            scores = np.where(depths >= floor, scores, depths - 100.0)
+            k = int(np.argmax(np.round(scores, 9)))
+            now = score if depth >= floor else depth - 100.0
+            if not scores[k] > now + 1e-6:
+                break
+            row, score, depth = found[k], float(scores[k]), float(depths[k])
+    return row, depth
+
+
 def _start(row: FloatArray, wall_x: float) -> float:
     """Distance from the entry (mm) from which the thread counts."""
     entry_x = row[4] - row[2] * row[7]
@@ -340,29 +396,25 @@ def plan_pedicle_screw(
     progress(0.3, f"{name}: search")
     sizes = screws.diameters("pedicle")
     floor = 0.5 * float(sizes[0])
-    points = _gate(work, wall_x, floor, name)
+    points = _gate(work, wall_x, floor - FIELD_SLACK_MM, name)
     directions, cost = _directions(level, None, 2.5, 0)
-    rows = _search(work, level, points, directions, cost, wall_x, floor)
+    rows = _search(work, level, points, directions, cost, wall_x, floor - FIELD_SLACK_MM)
     if not len(rows):
         raise PlanError(
             f"{name}: no screw of the catalogue fits, not even {sizes[0]:g} x "
             f"{screws.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
         )
     progress(0.6, f"{name}: refinement")
-    pool = [_apart(rows, 10, 2.0, 5.0)]
-    for step_mm, step_deg in ((0.5, 1.25), (0.25, 0.6)):
-        ticks = step_mm * np.arange(-2, 3)
-        grid = np.stack(np.meshgrid([0.0], ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-        better = []
-        for start in pool[-1]:
-            directions, cost = _directions(level, _angles(start[7:10]), step_deg, 2)
-            found = _search(work, level, start[4:7] + grid, directions, cost, wall_x, floor)
-            better.append(found[:6] if len(found) else start[None])
-        merged = np.concatenate(better)
-        merged = merged[np.argsort(-np.round(merged[:, 0], 6), kind="stable")]
-        pool.append(_apart(merged, FINALISTS, 0.1, 0.2))
+    tops = [_climb(work, level, row, wall_x, floor) for row in _apart(rows, FINALISTS, 2.0, 5.0)]
+    rows = np.array([row for row, depth in tops if depth >= floor]).reshape(-1, 10)
+    if not len(rows):
+        best = max(depth for _, depth in tops)
+        raise PlanError(
+            f"{level} {side}: no screw of the catalogue fits inside the bone; the roomiest axis has "
+            f"{best:.1f} mm to the surface. Leave this pedicle out or place it by hand."
+        )
     progress(0.8, f"{name}: measured on the surface")
-    return _decide(work, vertebra, level, side, pool[-1], wall_x, volume)
+    return _decide(work, vertebra, level, side, rows, wall_x, volume)
 
 
 def _decide(
@@ -386,12 +438,10 @@ def _decide(
         )
         for r in rows
     ]  # fmt: skip
-    starts = [_start(r, wall_x) for r in rows]
-    depths = axis_depths(vertebra, probes, starts)
-    # The search's score with the exact clearance in place of the field's.
+    scores, depths = _exact(work, rows, wall_x)
     measured = [
-        (float(r[0] - r[1]) + depth, depth, probe, r)
-        for r, depth, probe in zip(rows, depths, probes, strict=True)
+        (float(score), float(depth), probe, r)
+        for score, depth, probe, r in zip(scores, depths, probes, rows, strict=True)
     ]
     measured.sort(key=lambda m: -round(m[0], 6))
     _, axis_clearance, probe, best = measured[0]

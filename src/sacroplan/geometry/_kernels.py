@@ -9,44 +9,50 @@ from numba import njit
 @njit(cache=True, nogil=True)
 def point_triangle_squared(p, a, b, c):  # type: ignore[no-untyped-def]
     """Squared distance of point ``p`` to triangle ``abc`` (Ericson's region tests)."""
-    ab = b - a
-    ac = c - a
-    ap = p - a
-    d1 = ab[0] * ap[0] + ab[1] * ap[1] + ab[2] * ap[2]
-    d2 = ac[0] * ap[0] + ac[1] * ap[1] + ac[2] * ap[2]
+    # Plain numbers: an array for every difference would cost more than the arithmetic.
+    abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    apx, apy, apz = p[0] - a[0], p[1] - a[1], p[2] - a[2]
+    d1 = abx * apx + aby * apy + abz * apz
+    d2 = acx * apx + acy * apy + acz * apz
     if d1 <= 0.0 and d2 <= 0.0:
-        return ap[0] ** 2 + ap[1] ** 2 + ap[2] ** 2
-    bp = p - b
-    d3 = ab[0] * bp[0] + ab[1] * bp[1] + ab[2] * bp[2]
-    d4 = ac[0] * bp[0] + ac[1] * bp[1] + ac[2] * bp[2]
+        return apx**2 + apy**2 + apz**2
+    bpx, bpy, bpz = p[0] - b[0], p[1] - b[1], p[2] - b[2]
+    d3 = abx * bpx + aby * bpy + abz * bpz
+    d4 = acx * bpx + acy * bpy + acz * bpz
     if d3 >= 0.0 and d4 <= d3:
-        return bp[0] ** 2 + bp[1] ** 2 + bp[2] ** 2
+        return bpx**2 + bpy**2 + bpz**2
     vc = d1 * d4 - d3 * d2
     if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
         v = d1 / (d1 - d3) if d1 != d3 else 0.0
-        q = ap - v * ab
-        return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
-    cp = p - c
-    d5 = ab[0] * cp[0] + ab[1] * cp[1] + ab[2] * cp[2]
-    d6 = ac[0] * cp[0] + ac[1] * cp[1] + ac[2] * cp[2]
+        return (apx - v * abx) ** 2 + (apy - v * aby) ** 2 + (apz - v * abz) ** 2
+    cpx, cpy, cpz = p[0] - c[0], p[1] - c[1], p[2] - c[2]
+    d5 = abx * cpx + aby * cpy + abz * cpz
+    d6 = acx * cpx + acy * cpy + acz * cpz
     if d6 >= 0.0 and d5 <= d6:
-        return cp[0] ** 2 + cp[1] ** 2 + cp[2] ** 2
+        return cpx**2 + cpy**2 + cpz**2
     vb = d5 * d2 - d1 * d6
     if vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
         w = d2 / (d2 - d6) if d2 != d6 else 0.0
-        q = ap - w * ac
-        return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
+        return (apx - w * acx) ** 2 + (apy - w * acy) ** 2 + (apz - w * acz) ** 2
     va = d3 * d6 - d5 * d4
     if va <= 0.0 and (d4 - d3) >= 0.0 and (d5 - d6) >= 0.0:
         total = (d4 - d3) + (d5 - d6)
         w = (d4 - d3) / total if total != 0.0 else 0.0
-        q = bp - w * (c - b)
-        return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
+        return (
+            (bpx - w * (c[0] - b[0])) ** 2
+            + (bpy - w * (c[1] - b[1])) ** 2
+            + (bpz - w * (c[2] - b[2])) ** 2
+        )
     total = va + vb + vc
     if total == 0.0:
-        return ap[0] ** 2 + ap[1] ** 2 + ap[2] ** 2
-    q = ap - (vb / total) * ab - (vc / total) * ac
-    return q[0] ** 2 + q[1] ** 2 + q[2] ** 2
+        return apx**2 + apy**2 + apz**2
+    s, t = vb / total, vc / total
+    return (
+        (apx - s * abx - t * acx) ** 2
+        + (apy - s * aby - t * acy) ** 2
+        + (apz - s * abz - t * acz) ** 2
+    )
 
 
 @njit(cache=True, nogil=True)
