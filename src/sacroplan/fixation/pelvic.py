@@ -237,7 +237,7 @@ def window(site: Site, kind: PelvicKind, level: int = 1) -> Window:
         wide = evidence.value(row, "transverse")
         return Window(
             middle, axes, np.array([-wide, -wide, 0.0]), np.array([wide, wide, 120.0]),
-            unit(-axes[:, 2]), cone, free, penalty, skip,
+            unit(-axes[:, 2]), evidence.value(row, "transverse_cone"), free, penalty, skip,
         )  # fmt: skip
     aiis = site.point(f"AIIS_{letter}")
     if kind == "s2ai":

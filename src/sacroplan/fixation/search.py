@@ -20,6 +20,7 @@ from sacroplan.geometry.frames import FloatArray, perpendicular, unit
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.geometry.tree import FaceTree, face_tree
 from sacroplan.geometry.volume import Volume, VolumeGeometry, grid_around
+from sacroplan.parallel import ALL_CORES
 
 FIELD_MM = 1.25
 """Grid of the sweep's field; exact refinement follows, so it must only lead to the right hill."""
@@ -262,7 +263,8 @@ def search(
     shape = (len(doors), len(directions))
     score, least = np.empty(shape), np.empty(shape)
     index_of = np.empty(shape, dtype=np.int32)
-    corridor_axes(
+    with ALL_CORES:
+        corridor_axes(
         depth, grid.origin, FIELD_MM, doors, directions, window.cost(directions),
         need_mm - FIELD_SLACK_MM, window.skip_mm, lengths, keep.starts, keep.ends, keep.mm,
         aim.clearance, aim.length, aim.enough_mm + FIELD_SLACK_MM, hu,
