@@ -125,10 +125,11 @@ def balls_of(corners, low, high, face_ball, node_ball):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def axis_gaps(corners, face_ball, node_ball, first_leaf, starts, ends, stop, gap, place):  # type: ignore[no-untyped-def]
+def axis_gaps(corners, face_ball, node_ball, first_leaf, starts, ends, stop, reach, gap, place):  # type: ignore[no-untyped-def]
     """Exact distance of every segment to the nearest face, and where on the segment (0 to 1).
 
-    A segment whose distance falls below its ``stop`` (n,) is of no further interest and left early.
+    A segment whose distance falls below its ``stop`` (n,) is of no further interest and left early;
+    one that has no face within ``reach`` gets ``reach``.
     Serial: a climb asks for some eighty axes at a time, too few to share out.
     """
     stack = np.empty(96, dtype=np.int64)
@@ -138,7 +139,7 @@ def axis_gaps(corners, face_ball, node_ball, first_leaf, starts, ends, stop, gap
         px, py, pz = p[0], p[1], p[2]
         dx, dy, dz = q[0] - px, q[1] - py, q[2] - pz
         e = dx * dx + dy * dy + dz * dz
-        best = np.inf
+        best = reach
         at = 0.0
         top = 0
         stack[0] = 0

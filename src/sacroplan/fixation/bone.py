@@ -31,12 +31,16 @@ class Walls:
     node_ball: FloatArray
 
     def gaps(
-        self, starts: FloatArray, ends: FloatArray, stop_mm: FloatArray | float = 0.0
+        self,
+        starts: FloatArray,
+        ends: FloatArray,
+        stop_mm: FloatArray | float = 0.0,
+        reach_mm: float = np.inf,
     ) -> tuple[FloatArray, FloatArray]:
         """Exact distance (n,) of segments (n, 3) to the faces, and where on them (0 to 1).
 
         0 where a segment crosses a face. Segments found nearer than ``stop_mm`` (n,) get some
-        distance below it.
+        distance below it; distances beyond ``reach_mm`` read ``reach_mm``.
         """
         from sacroplan.fixation._exact_kernels import axis_gaps
 
@@ -45,7 +49,16 @@ class Walls:
         gap, place = np.empty(len(a)), np.empty(len(a))
         stop = np.ascontiguousarray(np.broadcast_to(np.asarray(stop_mm, dtype=np.float64), len(a)))
         axis_gaps(
-            self.corners, self.face_ball, self.node_ball, self.first_leaf, a, b, stop, gap, place
+            self.corners,
+            self.face_ball,
+            self.node_ball,
+            self.first_leaf,
+            a,
+            b,
+            stop,
+            reach_mm,
+            gap,
+            place,
         )
         return gap, place
 
@@ -134,16 +147,14 @@ def one_bone(solid: Surface) -> Bone:
 
 def joined(solids: Sequence[Surface]) -> Bone:
     """Neighbouring bones as one, open across their joints: faces that have another of the bones
-    within the joint's gap before them, or that lie in it (real surfaces may overlap there)."""
-    import igl
-
+    within the joint's gap (real surfaces may even overlap there)."""
     if len(solids) == 1:
         return one_bone(solids[0])
     frame = same_frame(*solids)
     gap = joint_gap_mm()
+    whole = [walls_of(s.require_closed("a bone to be screwed")) for s in solids]
     masks = []
     for n, own in enumerate(solids):
-        own.require_closed("a bone to be screwed")
         middle = own.triangles.mean(axis=1)
         mask = np.zeros(len(middle), dtype=bool)
         for m, other in enumerate(solids):
@@ -151,12 +162,10 @@ def joined(solids: Sequence[Surface]) -> Bone:
                 continue
             low, high = other.bounds
             near = np.flatnonzero(np.all((middle > low - gap) & (middle < high + gap), axis=1))
-            if not len(near):
-                continue
-            p = np.ascontiguousarray(middle[near])
-            d2 = igl.point_mesh_squared_distance(p, other.vertices, other.faces)[0]
-            inside = igl.fast_winding_number(other.vertices, other.faces, p) > 0.5
-            mask[near] |= inside | (d2 < gap**2)
+            if len(near):
+                # A face's middle is a segment of no length.
+                p = np.ascontiguousarray(middle[near])
+                mask[near] |= whole[m].gaps(p, p, 0.0, gap)[0] < gap
         masks.append(mask)
     if not any(m.any() for m in masks):
         raise PlanError(

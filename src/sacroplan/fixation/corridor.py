@@ -6,7 +6,8 @@ lateral), so the left and the right side are the same problem; the best are meas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
 from sacroplan.fixation.bone import Walls, walls_of
 from sacroplan.fixation.clearance import clearance, gertzbein, mean_hu
+from sacroplan.fixation.catalogue import Catalogue, generic
+from sacroplan.fixation.rules import Rule, rule_metrics
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.fields import DistanceField
 from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
@@ -66,7 +69,9 @@ class ScrewPlan:
     anterior_mm : tip to the far cortex along the axis. depth_percent : tip's place between posterior
         wall and far cortex.
     mean_hu : in the screw's cylinder. safety : further distances by name (mm).
-    runner_up : the best clearly different screw, and its clearance.
+    runner_up : the best clearly different screw, and its clearance; runners : all that were kept.
+    rules : what it is held to, each with its margin. angles_deg : in FRM-1 and FRM-3 by name.
+    start_mm : clearance counts from here behind the entry. breach_at : (3,) the deepest breach.
     """
 
     screw: Screw
@@ -87,6 +92,11 @@ class ScrewPlan:
     runner_up: Screw | None
     runner_up_clearance_mm: float | None
     doubts: tuple[Doubt, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    angles_deg: Mapping[str, float] = field(default_factory=dict)
+    start_mm: float = 0.0
+    breach_at: FloatArray | None = None
+    runners: tuple[Screw, ...] = ()
 
     def metrics(self) -> Metrics:
         """Figures under ``fixation.screw.<name>``."""
@@ -135,6 +145,14 @@ class ScrewPlan:
             out[f"{base}.{name}"] = Metric(
                 value, "mm", f"{what}: {name.removesuffix('_mm').replace('_', ' ')}", ("IL-05",)
             )
+        out |= rule_metrics(f"{base}.rule", what, self.rules)
+        for frame, name in ((f, n) for f in ("pelvis", "S1EP") for n in ("lateral", "caudal")):
+            value = self.angles_deg.get(f"{frame}_{name}")
+            if value is not None:
+                row = "FRM-1" if frame == "pelvis" else "FRM-3"
+                out[f"{base}.{frame}_{name}_deg"] = Metric(
+                    value, "deg", f"{what}: {name} angle in {row}", ("S2-04",)
+                )
         if self.runner_up_clearance_mm is not None:
             out[f"{base}.runner_up_clearance_mm"] = Metric(
                 self.runner_up_clearance_mm, "mm", f"{what}: clearance of the runner-up"
@@ -276,12 +294,13 @@ def _search(
     cost: FloatArray,
     wall_x: float,
     floor: float,
+    catalogue: Catalogue,
 ) -> FloatArray:
     """Rows (score, clearance of the axis, entry distance, length, point, direction), best first."""
     from sacroplan.fixation.corridor_kernels import pedicle_axes
 
     high = evidence.span(f"PED-{name}", "length")[1]
-    sizes = screws.lengths("pedicle")
+    sizes = catalogue.lengths("pedicle")
     sizes = sizes[sizes <= high]
     out = np.empty((len(points), len(directions), 4))
     pedicle_axes(
@@ -328,7 +347,7 @@ def _exact(
 
 
 def _climb(
-    work: _Level, level: str, row: FloatArray, wall_x: float, floor: float
+    work: _Level, level: str, row: FloatArray, wall_x: float, floor: float, catalogue: Catalogue
 ) -> tuple[FloatArray, float]:
     """The top of an axis's hill by exact distances: its row and its exact least distance."""
     score, depth = (float(v[0]) for v in _exact(work, row[None], wall_x))
@@ -339,13 +358,11 @@ def _climb(
             directions, cost = _directions(level, _angles(row[7:10]), step_deg, 1)
             found = _search(
                 work, level, row[4:7] + step_mm * grid, directions, cost, wall_x,
-                floor - FIELD_SLACK_MM,
+                floor - FIELD_SLACK_MM, catalogue,
             )  # fmt: skip
             if not len(found):
                 break
-            scores, depths = _exact(
-                work, found, wall_x, score if depth >= floor else -np.inf
-            )
+            scores, depths = _exact(work, found, wall_x, score if depth >= floor else -np.inf)
             # Below the floor clearance is all that counts; the field's slack let such axes in.
             scores = np.where(depths >= floor, scores, depths - 100.0)
             k = int(np.argmax(np.round(scores, 9)))
@@ -371,6 +388,7 @@ def plan_pedicle_screw(
     inferior: AxisFrame,
     volume: Volume | None = None,
     progress: Progress = silent,
+    catalogue: Catalogue | None = None,
 ) -> ScrewPlan:
     """The roomiest pedicle screw of ``vertebra`` on ``side`` (``left`` or ``right``).
 
@@ -378,7 +396,7 @@ def plan_pedicle_screw(
     ----------
     vertebra : closed surface, LPS mm. level : ``L3``, ``L4`` or ``L5`` (rows PED-L3 to PED-L5).
     superior, inferior : frames of its endplates (x anterior, y cranial, z right).
-    volume : CT for the HU along the thread.
+    volume : CT for the HU along the thread. catalogue : sizes that exist, generic without it.
 
     Raises :class:`PlanError` when the surface has no canal or pedicle, or no screw of the catalogue fits.
     """
@@ -394,18 +412,22 @@ def plan_pedicle_screw(
     work = _prepare(vertebra, frame, 1.0 if side == "right" else -1.0)
     wall_x = _posterior_wall(work, name)
     progress(0.3, f"{name}: search")
-    sizes = screws.diameters("pedicle")
+    catalogue = catalogue or generic()
+    sizes = catalogue.diameters("pedicle")
     floor = 0.5 * float(sizes[0])
     points = _gate(work, wall_x, floor - FIELD_SLACK_MM, name)
     directions, cost = _directions(level, None, 2.5, 0)
-    rows = _search(work, level, points, directions, cost, wall_x, floor - FIELD_SLACK_MM)
+    rows = _search(work, level, points, directions, cost, wall_x, floor - FIELD_SLACK_MM, catalogue)
     if not len(rows):
         raise PlanError(
             f"{name}: no screw of the catalogue fits, not even {sizes[0]:g} x "
-            f"{screws.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
+            f"{catalogue.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
         )
     progress(0.6, f"{name}: refinement")
-    tops = [_climb(work, level, row, wall_x, floor) for row in _apart(rows, FINALISTS, 2.0, 5.0)]
+    tops = [
+        _climb(work, level, row, wall_x, floor, catalogue)
+        for row in _apart(rows, FINALISTS, 2.0, 5.0)
+    ]
     rows = np.array([row for row, depth in tops if depth >= floor]).reshape(-1, 10)
     if not len(rows):
         best = max(depth for _, depth in tops)
@@ -414,7 +436,7 @@ def plan_pedicle_screw(
             f"{best:.1f} mm to the surface. Leave this pedicle out or place it by hand."
         )
     progress(0.8, f"{name}: measured on the surface")
-    return _decide(work, vertebra, level, side, rows, wall_x, volume)
+    return _decide(work, vertebra, level, side, rows, wall_x, volume, catalogue)
 
 
 def _decide(
@@ -425,11 +447,12 @@ def _decide(
     rows: FloatArray,
     wall_x: float,
     volume: Volume | None,
+    catalogue: Catalogue,
 ) -> ScrewPlan:
     """Measure the finalists on the mesh and make a plan of the best."""
     name = f"{level}_{side}"
     row = f"PED-{level}"
-    sizes = screws.diameters("pedicle")
+    sizes = catalogue.diameters("pedicle")
     cortex = evidence.value("PED-R1", "cortex")
     probes = [
         screws.at(
@@ -461,6 +484,7 @@ def _decide(
     low, high = evidence.span(row, "diameter")
     doubts: list[Doubt] = []
     room = min(2.0 * (axis_clearance - cortex), share * min(width, height), high)
+    sizes = np.array([d for d in sizes if catalogue.has("pedicle", float(d), probe.length_mm)])
     fits = sizes[sizes <= room + 1e-9]
     if len(fits):
         diameter = float(fits[-1])
@@ -531,14 +555,27 @@ def _decide(
     to_wall = (wall_x - entry_local[0]) / d_local[0]
     depth = 100.0 * (length - to_wall) / (length + anterior - to_wall)
     rival = None if runner is None else make(runner[2])
+    slimmest, longest = evidence.span(row, "diameter"), evidence.span(row, "length")
+    rules = (
+        Rule("cortex", axis_clearance - 0.5 * diameter, cortex, True, "mm", ("PED-R1",)),
+        Rule("share_of_isthmus", 100.0 * diameter / min(width, height), 100.0 * share, False, "%",
+             ("PED-R1",)),
+        Rule("depth", depth, evidence.span("PED-R2", "depth")[1], False, "%", ("PED-R2",)),
+        Rule("anterior_cortex", anterior, 0.0, True, "mm", ("PED-R2",)),
+        Rule("least_diameter", diameter, slimmest[0], True, "mm", (row,)),
+        Rule("most_diameter", diameter, slimmest[1], False, "mm", (row,)),
+        Rule("least_length", length, longest[0], True, "mm", (row,)),
+        Rule("most_length", length, longest[1], False, "mm", (row,)),
+    )  # fmt: skip
     return ScrewPlan(
-        screw, grade, exact.breach_mm, exact.least_mm, exact.profile, exact.purchase_mm, convergence,
+        screw, grade, exact.breach_mm, axis_clearance - 0.5 * diameter, exact.profile, exact.purchase_mm, convergence,
         sagittal, width, height, _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
         depth, None if volume is None else mean_hu(screw, volume), {}, rival,
         None
         if rival is None or runner is None
-        else clearance(rival, vertebra, _start(runner[3], wall_x)).least_mm,
-        tuple(doubts),
+        else runner[1] - 0.5 * rival.diameter_mm,
+        tuple(doubts), rules, {}, _start(best, wall_x), exact.breach_at,
+        () if rival is None else (rival,),
     )  # fmt: skip
 
 

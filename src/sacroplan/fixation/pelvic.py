@@ -16,7 +16,7 @@ from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
 from sacroplan.fixation.bone import Bone, joined, one_bone, walls_of
 from sacroplan.fixation.catalogue import Catalogue, generic
-from sacroplan.fixation.rules import Obstacles, Rule, conflicts, pelvic_rules
+from sacroplan.fixation.rules import Metal, Obstacles, Rule, conflicts, pelvic_rules
 from sacroplan.fixation.screws import Kind, Screw
 from sacroplan.fixation.search import (
     Found,
@@ -26,6 +26,7 @@ from sacroplan.fixation.search import (
     Window,
     free_way,
     ground,
+    pool,
     search,
     weights,
 )
@@ -302,6 +303,7 @@ def cut_walls(bone: Bone, cuts: Sequence[Surface]) -> Bone:
     if not cuts:
         return bone
     from sacroplan.geometry.surface import concatenate
+
     return replace(bone, walls=walls_of(concatenate([bone.walls.surface, *cuts])))
 
 
@@ -339,9 +341,7 @@ def plan_pelvic_screw(
     progress(0.1, f"{name}: search")
     thinnest = 0.5 * float(diameters[0])
     keep = keeps(site, thinnest, obstacles)
-    found = search(
-        field, place, lengths, thinnest + cortex, keep, chosen, volume, site.local.world
-    )
+    found = search(field, place, lengths, thinnest + cortex, keep, chosen, volume, site.local.world)
     progress(0.9, f"{name}: measured")
     way = evidence.value("SP-FIX-04")
     reachable = [f for f in found if free_way(field, f, way, DRIVER_MM)]
@@ -359,7 +359,13 @@ def plan_pelvic_screw(
     made = [_sized(site, f, kind, name, level, diameters, obstacles, catalogue) for f in reachable]
     best, runners = made[0], made[1 : 1 + RUNNERS]
     hard = conflicts(
-        best, obstacles, site.pelvis.points, site.pelvis.hip_radius_mm, bone, place.skip_mm, site.frame
+        best,
+        obstacles,
+        site.pelvis.points,
+        site.pelvis.hip_radius_mm,
+        bone,
+        place.skip_mm,
+        site.frame,
     )
     if hard:
         raise PlanError(f"{name} is refused: {hard[0]}")
@@ -452,62 +458,53 @@ def plan_iliac_pair(
     volume: Volume | None = None,
     progress: Progress = silent,
 ) -> tuple[Corridor, Corridor]:
-    """Two iliac screws of one side with IL-03's bone between them, cranial first.
+    """Two iliac screws of one side with IL-03's bone and room for two heads between them, cranial first.
 
-    The best single screw is kept and a second one looked for beside it; where none fits the runner-ups
-    take the first's place in turn. Raises :class:`PlanError` where no pair fits.
+    The pair with the best summed score is chosen among many single axes. Raises :class:`PlanError` where no pair fits.
     """
-    from sacroplan.fixation.rules import Metal
+    from sacroplan.fixation.corridor_kernels import best_pair
 
     obstacles = obstacles or Obstacles()
-    names = f"iliac_{site.side}_1", f"iliac_{site.side}_2"
-    first = plan_pelvic_screw(
-        site, "iliac", names[0], 1, obstacles, catalogue, aim, volume, progress
+    sizes = catalogue or generic()
+    cortex, between = evidence.value("IL-05", "cortex"), evidence.value("IL-03", "bone_between")
+    apart = evidence.value("SP-FIX-05", "heads_apart")
+    thin = float(_preferred("iliac", sizes)[0])
+    bone, field = site.ground("iliac")
+    if obstacles.cuts:
+        cuts = [site.local.surface(c) for c in obstacles.cuts]
+        bone = cut_walls(bone, obstacles.cuts)
+        field = replace(field, bone=cut_walls(field.bone, cuts))
+    place = window(site, "iliac")
+    found = pool(
+        field, place, _lengths(site, "iliac", sizes), 0.5 * thin + cortex,
+        keeps(site, 0.5 * thin, obstacles), weights(aim),
+    )  # fmt: skip
+    starts = np.array([f.entry for f in found]).reshape(-1, 3)
+    ends = np.array([f.entry + f.length_mm * f.direction for f in found]).reshape(-1, 3)
+    first, second = best_pair(
+        starts, ends, np.array([f.score for f in found]), thin + between, apart
     )
-    tried = ""
-    for screw in (first.screw, *first.runners):
-        metal = Metal.of(screw, evidence.value("IL-03", "bone_between"))
-        head = Metal(
-            f"{screw.name} head", screw.entry, screw.entry,
-            evidence.value("SP-FIX-05", "heads_apart") - 0.5 * screw.diameter_mm, 0.0,
-        )  # fmt: skip
-        more = replace(obstacles, metal=(*obstacles.metal, metal, head))
-        try:
-            second = plan_pelvic_screw(
-                site, "iliac", names[1], 1, more, catalogue, aim, volume, progress
-            )
-        except PlanError as error:
-            tried = str(error)
-            continue
-        if screw is not first.screw:
-            first = _instead(site, first, screw)
-        pair = [first, second]
-        pair.sort(key=lambda c: -float(site.local.points(c.screw.entry)[1]))
-        return tuple(  # type: ignore[return-value]
-            replace(c, screw=replace(c.screw, name=n)) for c, n in zip(pair, names, strict=True)
+    if first < 0:
+        raise PlanError(
+            f"Iliac screws {site.side}: of {len(found)} corridors for {thin:g} mm screws no two keep "
+            f"{between:g} mm of bone and {apart:g} mm between their heads [IL-03]. Take one screw."
         )
-    raise PlanError(
-        f"Iliac screws {site.side}: a second screw does not fit beside the first. {tried}"
-    )
-
-
-def _instead(site: Site, corridor: Corridor, runner: Screw) -> Corridor:
-    """The corridor with one of its runner-ups in the first place."""
-    n = next(k for k, s in enumerate(corridor.runners) if s is runner)
-    rules, doubts = pelvic_rules(
-        runner, "iliac", corridor.runner_gaps_mm[n], Obstacles(), site.pelvis.points,
-        site.pelvis.hip_radius_mm,
-    )  # fmt: skip
-    others = [(corridor.screw, corridor.axis_gap_mm)] + [
-        (s, g)
-        for s, g in zip(corridor.runners, corridor.runner_gaps_mm, strict=True)
-        if s is not runner
-    ]
-    return replace(
-        corridor, screw=runner, axis_gap_mm=corridor.runner_gaps_mm[n],
-        angles_deg=angles(runner, site.pelvis.frames), rules=rules,
-        runners=tuple(s for s, _ in others), runner_gaps_mm=tuple(g for _, g in others), doubts=doubts,
-    )  # fmt: skip
+    out: list[Corridor] = []
+    for n, k in enumerate(sorted((int(first), int(second)), key=lambda k: -float(starts[k, 1]))):
+        name = f"iliac_{site.side}_{n + 1}"
+        screw = _sized(site, found[k], "iliac", name, 1, np.array([thin]), obstacles, sizes)
+        rules, doubts = pelvic_rules(
+            screw, "iliac", found[k].gap_mm,
+            replace(obstacles, metal=(*obstacles.metal, *(Metal.of(c.screw, between) for c in out))),
+            site.pelvis.points, site.pelvis.hip_radius_mm,
+        )  # fmt: skip
+        out.append(
+            Corridor(
+                screw, bone, place.skip_mm, found[k].gap_mm, angles(screw, site.pelvis.frames), rules,
+                (), (), doubts,
+            )
+        )  # fmt: skip
+    return out[0], out[1]
 
 
 def moved(pelvis: Pelvis, rigid: Rigid) -> Pelvis:

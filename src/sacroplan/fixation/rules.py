@@ -146,9 +146,7 @@ def conflicts(
     for metal in obstacles.metal:
         gap = metal_gap(screw, metal)
         if gap < 0.0:
-            out.append(
-                f"{screw.name} runs {-gap:.1f} mm into {metal.name}. Move one of them."
-            )
+            out.append(f"{screw.name} runs {-gap:.1f} mm into {metal.name}. Move one of them.")
     for name, vessel in sorted((obstacles.vessels or {}).items()):
         if surface_gap(vessel, screw.entry, screw.tip) < radius:
             out.append(f"{screw.name} runs into the vessel {name}. Shorten or move it.")
@@ -165,7 +163,9 @@ def conflicts(
     if screw.kind != "pedicle" and notch is not None:
         depth = radius - point_gap(screw, notch)
         if depth > 0.0 or (
-            bone is not None and pelvis is not None and _leaves_at(screw, bone, pelvis, notch, start_mm)
+            bone is not None
+            and pelvis is not None
+            and _leaves_at(screw, bone, pelvis, notch, start_mm)
         ):
             out.append(
                 f"{screw.name} runs through the {screw.side} greater sciatic notch, where the superior "
@@ -184,7 +184,13 @@ def _leaves_at(
     near = (np.linalg.norm(p - notch, axis=1) < evidence.value("SP-FIX-11", "reach")) & (
         away[1] < 0.0
     )
-    return bool(near.any()) and bool((bone.outside_mm(p[near]) > 0.0).any())
+    # A thread that crosses no wall beyond its start stays where it began, inside.
+    gap = bone.walls.gaps(screw.entry + start_mm * screw.direction, screw.tip)[0][0]
+    return (
+        float(gap) < 0.5 * screw.diameter_mm
+        and bool(near.any())
+        and bool((bone.outside_mm(p[near]) > 0.0).any())
+    )
 
 
 def pelvic_rules(

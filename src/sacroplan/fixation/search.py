@@ -34,6 +34,9 @@ ENTRY_MM, ANGLE_DEG = 2.0, 2.0
 STARTS = 16
 """Distinct axes from the sweep that climb on the mesh."""
 
+POOL = 400
+"""Axes from which a pair is chosen."""
+
 HILLS = 6
 """Hills whose very top is looked for."""
 
@@ -89,7 +92,6 @@ class Keep:
         a = np.array([r[0] for r in rows], dtype=np.float64).reshape(-1, 3)
         b = np.array([r[1] for r in rows], dtype=np.float64).reshape(-1, 3)
         return Keep(a, b, np.array([r[2] for r in rows], dtype=np.float64))
-
 
     def clear(
         self, starts: FloatArray, ends: FloatArray, slack_mm: float = 0.0
@@ -212,7 +214,9 @@ def first_met(
     return np.ascontiguousarray(points[met]), met
 
 
-def sweep_field(field: Ground, window: Window, longest_mm: float) -> tuple[VolumeGeometry, FloatArray]:
+def sweep_field(
+    field: Ground, window: Window, longest_mm: float
+) -> tuple[VolumeGeometry, FloatArray]:
     """Grid over everything an axis of the window can reach, and its depth (float32)."""
     corners = np.array(
         [[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64
@@ -243,19 +247,69 @@ def search(
     ``need_mm`` is the least distance of the axis to walls, thread radius and cortex together. With
     ``volume`` and ``to_world`` (local axes to LPS) bone along the axis counts as weighed.
     """
+    use_bone = aim.bone > 0.0 and volume is not None and to_world is not None
+    bone_of = (
+        (volume, to_world) if use_bone and volume is not None and to_world is not None else None
+    )
+    swept = _sweep(field, window, lengths, need_mm, keep, aim, bone_of)
+    if swept is None:
+        return []
+    # A start that the field let pass by a whisker may climb into the permitted range, so the first
+    # climb asks for less.
+    relaxed = need_mm - FIELD_SLACK_MM
+    climbed = [
+        refine(field, window, p, d, lengths, relaxed, keep, aim, REFINE[:1], bone_of)
+        for p, d in _distinct(*swept, STARTS, APART_MM, APART_DEG)
+    ]
+    hills = _hills([f for f in climbed if f is not None])[:HILLS]
+    tops = [
+        refine(field, window, f.entry, f.direction, lengths, need_mm, keep, aim, REFINE, bone_of)
+        for f in hills
+    ]
+    return _hills([f for f in tops if f is not None])
+
+
+def pool(
+    field: Ground, window: Window, lengths: FloatArray, need_mm: float, keep: Keep, aim: Weights
+) -> list[Found]:
+    """Many axes as the sweep left them, exact and best first: to choose pairs from."""
+    swept = _sweep(field, window, lengths, need_mm, keep, aim, None)
+    if swept is None:
+        return []
+    starts = _distinct(*swept, POOL, ENTRY_MM, 2.0 * ANGLE_DEG)
+    p = np.array([s for s, _ in starts]).reshape(-1, 3)
+    d = np.array([s for _, s in starts]).reshape(-1, 3)
+    score, gap, length = measure(field, window, p, d, lengths, need_mm, keep, aim)
+    order = np.argsort(-np.round(score, 6), kind="stable")
+    return [
+        Found(p[k], d[k], float(length[k]), float(gap[k]), float(score[k]))
+        for k in order
+        if np.isfinite(score[k])
+    ]
+
+
+def _sweep(
+    field: Ground,
+    window: Window,
+    lengths: FloatArray,
+    need_mm: float,
+    keep: Keep,
+    aim: Weights,
+    bone_of: tuple[Volume, ToWorld] | None,
+) -> tuple[FloatArray, npt.NDArray[np.int32], FloatArray, FloatArray] | None:
+    """Scores (n, m), length numbers (n, m), entries (n, 3), directions (m, 3); None without entries."""
     from sacroplan.fixation.pelvic_kernels import corridor_axes
 
     grid, depth = sweep_field(field, window, float(lengths[-1]))
     doors = entries(field, window, ENTRY_MM)
     if not len(doors):
-        return []
+        return None
     directions = cone(window.aim, window.cone_deg, ANGLE_DEG)
     hu = np.zeros((1, 1, 1), dtype=np.float32)
-    use_bone = aim.bone > 0.0 and volume is not None and to_world is not None
-    if use_bone:
+    if bone_of is not None:
         from sacroplan.geometry.sampling import sample
 
-        assert volume is not None and to_world is not None
+        volume, to_world = bone_of
         index = np.argwhere(np.ones(grid.shape, dtype=bool)).astype(np.float64)
         points = to_world(grid.to_world(index))
         hu = sample(volume.geometry, volume.data, points, 0.0).reshape(grid.shape)
@@ -265,29 +319,12 @@ def search(
     index_of = np.empty(shape, dtype=np.int32)
     with ALL_CORES:
         corridor_axes(
-        depth, grid.origin, FIELD_MM, doors, directions, window.cost(directions),
-        need_mm - FIELD_SLACK_MM, window.skip_mm, lengths, keep.starts, keep.ends, keep.mm,
-        aim.clearance, aim.length, aim.enough_mm + FIELD_SLACK_MM, hu,
-        aim.bone / 100.0 if use_bone else 0.0, 0.8 * FIELD_MM, score, least, index_of,
-    )  # fmt: skip
-    bone_of = (volume, to_world) if use_bone and volume is not None and to_world is not None else None
-    # A start that the field let pass by a whisker may climb into the permitted range, so the first
-    # climb asks for less.
-    relaxed = need_mm - FIELD_SLACK_MM
-    climbed = [
-        refine(
-            field, window, doors[p], directions[d], lengths, relaxed, keep, aim, REFINE[:1], bone_of
-        )
-        for p, d in _distinct(score, index_of, doors, directions)
-    ]
-    hills = _hills([f for f in climbed if f is not None])[:HILLS]
-    tops = [
-        refine(
-            field, window, f.entry, f.direction, lengths, need_mm, keep, aim, REFINE, bone_of
-        )
-        for f in hills
-    ]
-    return _hills([f for f in tops if f is not None])
+            depth, grid.origin, FIELD_MM, doors, directions, window.cost(directions),
+            need_mm - FIELD_SLACK_MM, window.skip_mm, lengths, keep.starts, keep.ends, keep.mm,
+            aim.clearance, aim.length, aim.enough_mm + FIELD_SLACK_MM, hu,
+            0.0 if bone_of is None else aim.bone / 100.0, 0.8 * FIELD_MM, score, least, index_of,
+        )  # fmt: skip
+    return score, index_of, doors, directions
 
 
 def _hills(found: list[Found]) -> list[Found]:
@@ -306,24 +343,30 @@ def _differ(a: Found, b: Found) -> bool:
 
 
 def _distinct(
-    score: FloatArray, index: npt.NDArray[np.int32], doors: FloatArray, directions: FloatArray
-) -> list[tuple[int, int]]:
-    """Best axes that lie :data:`APART_MM` or :data:`APART_DEG` from each other."""
+    score: FloatArray,
+    index: npt.NDArray[np.int32],
+    doors: FloatArray,
+    directions: FloatArray,
+    count: int,
+    mm: float,
+    deg: float,
+) -> list[tuple[FloatArray, FloatArray]]:
+    """The best ``count`` axes (entry, direction) that lie ``mm`` or ``deg`` from each other."""
     flat = np.flatnonzero(index.ravel() >= 0)
     if not len(flat):
         return []
     order = flat[np.argsort(-np.round(score.ravel()[flat], 4), kind="stable")][:20000]
     p, d = np.divmod(order, score.shape[1])
     alive = np.ones(len(order), dtype=bool)
-    cosine = np.cos(np.radians(APART_DEG))
-    kept: list[tuple[int, int]] = []
+    cosine = np.cos(np.radians(deg))
+    kept: list[tuple[FloatArray, FloatArray]] = []
     for n in range(len(order)):
         if not alive[n]:
             continue
-        kept.append((int(p[n]), int(d[n])))
-        if len(kept) == STARTS:
+        kept.append((doors[p[n]], directions[d[n]]))
+        if len(kept) == count:
             break
-        near = np.linalg.norm(doors[p] - doors[p[n]], axis=1) < APART_MM
+        near = np.linalg.norm(doors[p] - doors[p[n]], axis=1) < mm
         alive &= ~(near & (directions[d] @ directions[d[n]] > cosine))
     return kept
 

@@ -9,7 +9,9 @@ from sacroplan.fixation.pelvic_kernels import _at
 
 
 @njit(cache=True, parallel=True)
-def breaches(depth, h, lows, entries, directions, lengths, radius, start, step, ring, worst, where, at):  # type: ignore[no-untyped-def]
+def breaches(
+    depth, h, lows, entries, directions, lengths, radius, start, step, ring, worst, where, at
+):  # type: ignore[no-untyped-def]
     """Furthest that the thread of each misplaced screw stands out of the bone (mm, 0: nowhere).
 
     ``depth`` on a grid of ``h`` mm with its corner at ``lows`` (3,), in the same axes as ``entries``
@@ -43,7 +45,10 @@ def breaches(depth, h, lows, entries, directions, lengths, radius, start, step, 
                     oy = radius * (ring[k, 0] * uy + ring[k, 1] * vy)
                     oz = radius * (ring[k, 0] * uz + ring[k, 1] * vz)
                     out = -_at(
-                        depth, (x + ox - lows[0]) / h, (y + oy - lows[1]) / h, (z + oz - lows[2]) / h
+                        depth,
+                        (x + ox - lows[0]) / h,
+                        (y + oy - lows[1]) / h,
+                        (z + oz - lows[2]) / h,
                     )
                     if out > most:
                         most = out

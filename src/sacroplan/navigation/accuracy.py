@@ -162,7 +162,10 @@ class Accuracy:
         short = "freehand" if "freehand" in self.model.name else "robot"
         out: Metrics = {}
         for o in self.outcomes:
-            base, what = f"navigation.{short}.{o.name}", f"{o.name.replace('_', ' ')}, {self.model.name}"
+            base, what = (
+                f"navigation.{short}.{o.name}",
+                f"{o.name.replace('_', ' ')}, {self.model.name}",
+            )
             rows = (*self.model.rows, "GR-01" if o.kind == "pedicle" else "GR-02")
             for grade, share in o.grades.items():
                 out[f"{base}.grade_{grade}_percent"] = Metric(
@@ -254,7 +257,9 @@ def _outcome(target: Target, tail: FloatArray, tip: FloatArray) -> ScrewOutcome:
     kind = "pedicle" if s.kind == "pedicle" else "pelvic"
     names = GRADES[kind]
     grade = _grades(kind, worst)
-    out = where @ axes.T @ target.axes.axes * np.array([1.0, 1.0, 1.0 if s.side == "right" else -1.0])
+    out = (
+        where @ axes.T @ target.axes.axes * np.array([1.0, 1.0, 1.0 if s.side == "right" else -1.0])
+    )
     # Lateral counts as positive z on either side now.
     column = np.argmax(np.abs(out), axis=1)
     sign = np.take_along_axis(out, column[:, None], axis=1)[:, 0] > 0
@@ -265,9 +270,7 @@ def _outcome(target: Target, tail: FloatArray, tip: FloatArray) -> ScrewOutcome:
         for d in DIRECTIONS if np.any(direction_name == d)
     }  # fmt: skip
     good = np.isin(grade, [0, 1])
-    running = tuple(
-        (c, float(good[:c].mean())) for c in (*[c for c in CHECKPOINTS if c < n], n)
-    )
+    running = tuple((c, float(good[:c].mean())) for c in (*[c for c in CHECKPOINTS if c < n], n))
     return ScrewOutcome(
         s.name, kind,
         {g: Share(int((grade == k).sum()), n) for k, g in enumerate(names)},

@@ -39,7 +39,9 @@ def predicted_tre_mm(fiducials: npt.ArrayLike, fle_mm: float, targets: npt.Array
         f2 = float((local[:, rest] ** 2).sum(axis=1).mean())
         d2 = (aim[:, rest] ** 2).sum(axis=1)
         if f2 < 1e-9:
-            raise PlanError("The fiducials lie in one line; about it the target error is unbounded.")
+            raise PlanError(
+                "The fiducials lie in one line; about it the target error is unbounded."
+            )
         total += d2 / f2
     return np.asarray(fle_mm * np.sqrt((1.0 + total / 3.0) / len(x)))
 
