@@ -139,9 +139,9 @@ def status(
     Example: sacroplan status case7
     """
     from sacroplan.case.runner import status as state_of
-    from sacroplan.report.stages import STAGES
+    from sacroplan.report.stages import stages_of
 
-    rows = state_of(folder, STAGES)
+    rows = state_of(folder, stages_of(folder))
     if json_output:
         table = [
             {
@@ -252,10 +252,11 @@ def _announce(json_output: bool) -> None:
 def _run(folder: Path, to: str | None, json_output: bool) -> None:
     from sacroplan.case.limits import violations
     from sacroplan.case.runner import run as run_case
-    from sacroplan.report.stages import STAGES
+    from sacroplan.report.stages import stages_of
 
-    with _listener(STAGES, json_output) as listener:
-        report = run_case(folder, STAGES, to, listener)
+    stages = stages_of(folder)
+    with _listener(stages, json_output) as listener:
+        report = run_case(folder, stages, to, listener)
     broken = violations(report.metrics)
     if json_output:
         typer.echo(json.dumps(_summary(report, broken), indent=2))

@@ -25,7 +25,9 @@ from sacroplan.navigation.robot_plan import read_screws, robot_plan, write_plan
 TOLERANCE_MM = 1e-3
 
 SCREWS = (
-    at("L5_left", "L5", "left", "pedicle", [31.25, -184.0625, 812.3], [-0.4, -0.9, -0.1], 6.5, 45.0),
+    at(
+        "L5_left", "L5", "left", "pedicle", [31.25, -184.0625, 812.3], [-0.4, -0.9, -0.1], 6.5, 45.0
+    ),
     at("s2ai_right", "S2", "right", "s2ai", [-22.1, -160.7, 770.9], [-0.7, -0.6, -0.4], 8.5, 90.0),
 )
 
