@@ -51,7 +51,8 @@ def test_openigtlink_receiver_on_loopback() -> None:
         notice = server.wait_for_message(igtlink.NOTICE, timeout=10)
     finally:
         server.stop()
-    assert message is not None and notice is not None
+    assert message is not None
+    assert notice is not None
     assert notice.string == BANNER
     # On the wire it is RAS: the left screw has a negative x.
     assert message.positions[0][0] < 0 < message.positions[2][0]
@@ -83,7 +84,9 @@ def test_json_round_trip_names_frame_and_banner(tmp_path: Path) -> None:
     plan = robot_plan("case1", "1.2.3", SCREWS, {}, {}, 0.5)
     write_plan(plan, tmp_path / "plan.json")
     text = (tmp_path / "plan.json").read_text("utf-8")
-    assert BANNER in text and '"1.2.3"' in text and '"LPS"' in text
+    assert BANNER in text
+    assert '"1.2.3"' in text
+    assert '"LPS"' in text
     _same(read_screws(tmp_path / "plan.json"))
     (tmp_path / "other.json").write_text("{}", "utf-8")
     with pytest.raises(PlanError, match="no robot plan"):

@@ -104,7 +104,7 @@ class FixationTable(_Table):
     """Screws and rods. ``construct`` plans screws and rods alone, without a resection."""
 
     rod_diameter_mm: Annotated[float, Field(ge=4.5, le=7.0)] | None = None
-    construct: str | None = None
+    construct_name: Annotated[str | None, Field(alias="construct")] = None
     aim: Literal["clearance", "purchase", "bone"] = "clearance"
     catalogue: str | None = None
 
@@ -233,7 +233,7 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return []
         model = kind
-    return sorted(model.model_fields)
+    return sorted(info.alias or name for name, info in model.model_fields.items())
 
 
 def read_config(case: Path) -> CaseConfig:

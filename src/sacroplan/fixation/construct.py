@@ -6,7 +6,6 @@ side only, ``iliac2`` a pair of iliac screws.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,8 +18,8 @@ from sacroplan.fixation.clearance import STEP_MM, iliac_grade, mean_hu
 from sacroplan.fixation.corridor import ScrewPlan, plan_pedicle_screw
 from sacroplan.fixation.pelvic import (
     Corridor,
-    Pelvis,
     PelvicKind,
+    Pelvis,
     Site,
     plan_iliac_pair,
     plan_pelvic_screw,

@@ -15,8 +15,8 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
 from sacroplan.fixation.bone import Walls, walls_of
-from sacroplan.fixation.clearance import clearance, gertzbein, mean_hu
 from sacroplan.fixation.catalogue import Catalogue, generic
+from sacroplan.fixation.clearance import clearance, gertzbein, mean_hu
 from sacroplan.fixation.rules import Rule, rule_metrics
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.fields import DistanceField
@@ -568,8 +568,8 @@ def _decide(
         Rule("most_length", length, longest[1], False, "mm", (row,)),
     )  # fmt: skip
     return ScrewPlan(
-        screw, grade, exact.breach_mm, axis_clearance - 0.5 * diameter, exact.profile, exact.purchase_mm, convergence,
-        sagittal, width, height, _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
+        screw, grade, exact.breach_mm, axis_clearance - 0.5 * diameter, exact.profile,
+        exact.purchase_mm, convergence, sagittal, width, height, _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
         depth, None if volume is None else mean_hu(screw, volume), {}, rival,
         None
         if rival is None or runner is None

@@ -142,7 +142,7 @@ class _Local:
         return np.ascontiguousarray(np.asarray(d) @ self.axes)
 
     def world(self, p: FloatArray) -> FloatArray:
-        return np.asarray(p) @ self.axes.T + self.origin
+        return np.asarray(np.asarray(p) @ self.axes.T + self.origin)
 
     def surface(self, s: Surface) -> Surface:
         faces = s.faces if self.sign > 0 else s.faces[:, ::-1]
@@ -176,6 +176,8 @@ class Site:
         """World bone and local ground of ``kind``."""
         own = f"hip_{self.side}"
         other = "hip_right" if self.side == "left" else "hip_left"
+        names: tuple[str, ...]
+        doors: tuple[str, ...]
         if kind == "s2ai":
             names, doors = ("sacrum", own), ("sacrum",)
         elif kind == "trans_sacral":
@@ -460,7 +462,8 @@ def plan_iliac_pair(
 ) -> tuple[Corridor, Corridor]:
     """Two iliac screws of one side with IL-03's bone and room for two heads between them, cranial first.
 
-    The pair with the best summed score is chosen among many single axes. Raises :class:`PlanError` where no pair fits.
+    The pair with the best summed score is chosen among many single axes.
+    Raises :class:`PlanError` where no pair fits.
     """
     from sacroplan.fixation.corridor_kernels import best_pair
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
+from sacroplan.fixation.bone import Walls, walls_of
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray, readonly, same_frame, unit
 from sacroplan.geometry.surface import Surface
@@ -184,6 +185,8 @@ def plan_rods(
     diameter = evidence.value("ROD-1") if diameter_mm is None else diameter_mm
     if bones or implant is not None:
         frame = same_frame(*bones, *([] if implant is None else [implant]))
+    walls = [walls_of(b) for b in bones]
+    hull = None if implant is None else walls_of(implant)
     plans = []
     for side in ("left", "right"):
         anchors = [*heads.get(side, ()), *(posts or {}).get(side, ())]
@@ -193,7 +196,7 @@ def plan_rods(
             raise PlanError(f"The {side} rod needs two or more screw heads or posts, not one.")
         held = len(heads.get(side, ()))
         called = list((names or {}).get(side, ())) or [f"head {n + 1}" for n in range(len(anchors))]
-        plans.append(_plan(side, anchors, held, diameter, bones, implant, frame, called))
+        plans.append(_plan(side, anchors, held, diameter, walls, hull, frame, called))
     if not plans:
         raise PlanError(
             "No side has screw heads or posts, so there is nothing to connect by a rod."
@@ -277,13 +280,16 @@ def _relaxed(points: FloatArray, limit_mm: float) -> FloatArray:
     return out
 
 
-def _gap(line: FloatArray, surface: Surface, radius: float) -> tuple[float, int]:
-    """Least distance of the rod's surface to ``surface`` (negative inside) and where on the line."""
+def _gap(line: FloatArray, walls: Walls, radius: float) -> tuple[float, int]:
+    """Least distance of the rod's surface to a body (negative inside) and where on the line."""
     from sacroplan.fixation.clearance import signed_distance
 
-    value = signed_distance(surface, line) - radius
+    value = walls.gaps(line, line)[0]
+    # A rod begins outside; where it crosses no face it stays there.
+    if float(walls.gaps(line[:-1], line[1:], 0.0, 1.0)[0].min()) <= 0.0:
+        value = signed_distance(walls.surface, line)
     k = int(np.argmin(value))
-    return float(value[k]), k
+    return float(value[k]) - radius, k
 
 
 def _clear_of_bone(
@@ -293,7 +299,7 @@ def _clear_of_bone(
     radius: float,
     least_bend: float,
     clear_mm: float,
-    bones: Sequence[Surface],
+    bones: Sequence[Walls],
 ) -> tuple[FloatArray, FloatArray, float]:
     """Curve pulled out of the bone: line, arc lengths of the anchors, clearance.
 
@@ -345,8 +351,8 @@ def _plan(
     anchors: Sequence[Anchor],
     held: int,
     diameter: float,
-    bones: Sequence[Surface],
-    implant: Surface | None,
+    bones: Sequence[Walls],
+    implant: Walls | None,
     frame: str,
     names: Sequence[str],
 ) -> RodPlan:
@@ -451,7 +457,7 @@ def _pair(names: Sequence[str], at: FloatArray, arc: float) -> str:
     return f"{names[k]} and {names[k + 1]}"
 
 
-def _nearest_arc(line: FloatArray, bones: Sequence[Surface], radius: float) -> float:
+def _nearest_arc(line: FloatArray, bones: Sequence[Walls], radius: float) -> float:
     """Where on the rod bone is nearest."""
     index = min((_gap(line, b, radius) for b in bones), key=lambda g: g[0])[1]
     return float(arc_lengths(line)[index])

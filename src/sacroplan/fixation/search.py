@@ -31,13 +31,13 @@ FIELD_SLACK_MM = 0.6
 ENTRY_MM, ANGLE_DEG = 2.0, 2.0
 """Spacing of the sweep; neighbours differ by less than a hill's width, about 5 mm and 5 degrees."""
 
-STARTS = 16
+STARTS = 24
 """Distinct axes from the sweep that climb on the mesh."""
 
 POOL = 400
 """Axes from which a pair is chosen."""
 
-HILLS = 6
+HILLS = 10
 """Hills whose very top is looked for."""
 
 ROUNDS = 30
@@ -216,7 +216,7 @@ def first_met(
 
 def sweep_field(
     field: Ground, window: Window, longest_mm: float
-) -> tuple[VolumeGeometry, FloatArray]:
+) -> tuple[VolumeGeometry, npt.NDArray[np.float32]]:
     """Grid over everything an axis of the window can reach, and its depth (float32)."""
     corners = np.array(
         [[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64
@@ -305,15 +305,15 @@ def _sweep(
     if not len(doors):
         return None
     directions = cone(window.aim, window.cone_deg, ANGLE_DEG)
-    hu = np.zeros((1, 1, 1), dtype=np.float32)
+    hu: npt.NDArray[np.float32] = np.zeros((1, 1, 1), dtype=np.float32)
     if bone_of is not None:
         from sacroplan.geometry.sampling import sample
 
         volume, to_world = bone_of
         index = np.argwhere(np.ones(grid.shape, dtype=bool)).astype(np.float64)
         points = to_world(grid.to_world(index))
-        hu = sample(volume.geometry, volume.data, points, 0.0).reshape(grid.shape)
-        hu = np.ascontiguousarray(hu, dtype=np.float32)
+        values = sample(volume.geometry, volume.data, points, 0.0).reshape(grid.shape)
+        hu = np.ascontiguousarray(values, dtype=np.float32)
     shape = (len(doors), len(directions))
     score, least = np.empty(shape), np.empty(shape)
     index_of = np.empty(shape, dtype=np.int32)

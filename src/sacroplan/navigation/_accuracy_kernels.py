@@ -9,9 +9,9 @@ from sacroplan.fixation.pelvic_kernels import _at
 
 
 @njit(cache=True, parallel=True)
-def breaches(
+def breaches(  # type: ignore[no-untyped-def]
     depth, h, lows, entries, directions, lengths, radius, start, step, ring, worst, where, at
-):  # type: ignore[no-untyped-def]
+):
     """Furthest that the thread of each misplaced screw stands out of the bone (mm, 0: nowhere).
 
     ``depth`` on a grid of ``h`` mm with its corner at ``lows`` (3,), in the same axes as ``entries``

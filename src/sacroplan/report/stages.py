@@ -64,6 +64,6 @@ FIXATION_DOSSIER = Stage(
 
 def stages_of(folder: Path) -> tuple[Stage, ...]:
     """The stages of a case: with ``[fixation] construct`` screws and rods alone, else the whole plan."""
-    if read_config(folder).fixation.construct is not None:
+    if read_config(folder).fixation.construct_name is not None:
         return (*FIXATION_STAGES, FIXATION_DOSSIER)
     return STAGES

@@ -20,7 +20,7 @@ def run(context: Context) -> StageOutput:
     from sacroplan.formats.markups import write_lines
 
     table = context.config.fixation
-    if table.construct is None:
+    if table.construct_name is None:
         raise CaseError(
             'case.toml names no construct; write [fixation] construct = "L4-L5-S2AI" to plan screws alone.'
         )
@@ -33,7 +33,7 @@ def run(context: Context) -> StageOutput:
         else read_catalogue(context.input_path(table.catalogue))
     )
     plan = plan_construct(
-        table.construct, bones.surfaces, landmarks.frames, landmarks.points,
+        table.construct_name, bones.surfaces, landmarks.frames, landmarks.points,
         landmarks.hip_radius_mm, {}, None, catalogue, table.aim, intake.volume, context.progress,
     )  # fmt: skip
     metrics: Metrics = {
@@ -64,7 +64,7 @@ def run(context: Context) -> StageOutput:
 
 def _parameters(config: CaseConfig) -> Any:
     table = config.fixation
-    return {"construct": table.construct, "aim": table.aim, "own": table.catalogue is not None}
+    return {"construct": table.construct_name, "aim": table.aim, "own": table.catalogue is not None}
 
 
 def _inputs(context: Context) -> list[Path]:
