@@ -569,7 +569,8 @@ def _decide(
     )  # fmt: skip
     return ScrewPlan(
         screw, grade, exact.breach_mm, axis_clearance - 0.5 * diameter, exact.profile,
-        exact.purchase_mm, convergence, sagittal, width, height, _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
+        exact.purchase_mm, convergence, sagittal, width, height,
+        _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
         depth, None if volume is None else mean_hu(screw, volume), {}, rival,
         None
         if rival is None or runner is None
