@@ -34,7 +34,7 @@ def test_without_a_construct_the_whole_plan_runs(tmp_path: Path) -> None:
 
 
 def test_wrong_words_are_named_with_their_line() -> None:
-    with pytest.raises(CaseError, match="line 6.*'construct'"):
+    with pytest.raises(CaseError, match=r"line 6.*'construct'"):
         parse_config(BASE + '[fixation]\nconstrukt = "L4"\n', "case.toml")
     with pytest.raises(CaseError, match="aim"):
         parse_config(BASE + '[fixation]\naim = "luck"\n', "case.toml")

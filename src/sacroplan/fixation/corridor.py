@@ -52,6 +52,11 @@ ROUNDS = 20
 """Steps of one size that a climb takes at most."""
 
 
+def pedicle_row(level: str) -> str:
+    """Evidence row of a level's pedicle screws; L2 has none in the handbook, only our assumption."""
+    return f"SP-PED-{level}" if level == "L2" else f"PED-{level}"
+
+
 @dataclass(frozen=True, eq=False)
 class ScrewPlan:
     """A planned screw with what speaks for and against it.
@@ -104,7 +109,7 @@ class ScrewPlan:
         base = f"fixation.screw.{s.name}"
         what = f"{s.name.replace('_', ' ')} screw"
         iliac = s.kind != "pedicle"
-        size_row = "IL-03" if iliac else f"PED-{s.level}"
+        size_row = "IL-03" if iliac else pedicle_row(s.level)
         grade_row = "GR-02" if iliac else "GR-01"
         cortex = evidence.value(*(("IL-05", "cortex") if iliac else ("PED-R1", "cortex")))
         cortex_row = "IL-05" if iliac else "PED-R1"
@@ -263,7 +268,7 @@ def _directions(
     level: str, centre: tuple[float, float] | None, step: float, half: int
 ) -> tuple[FloatArray, FloatArray]:
     """Unit directions (m, 3) in level axes and their cost (m,) for leaving the usual range."""
-    row = f"PED-{level}"
+    row = pedicle_row(level)
     low, high = evidence.span(row, "convergence")
     caudal_low, caudal_high = evidence.span(row, "caudal")
     widen = evidence.value("SP-FIX-03", "widen")
@@ -299,7 +304,7 @@ def _search(
     """Rows (score, clearance of the axis, entry distance, length, point, direction), best first."""
     from sacroplan.fixation.corridor_kernels import pedicle_axes
 
-    high = evidence.span(f"PED-{name}", "length")[1]
+    high = evidence.span(pedicle_row(name), "length")[1]
     sizes = catalogue.lengths("pedicle")
     sizes = sizes[sizes <= high]
     out = np.empty((len(points), len(directions), 4))
@@ -404,7 +409,7 @@ def plan_pedicle_screw(
         raise PlanError(f"Side must be 'left' or 'right', not {side!r}.")
     same_frame(vertebra, superior, inferior)
     name = f"{level} {side}"
-    row = f"PED-{level}"
+    row = pedicle_row(level)
     evidence.get(row)
     vertebra.require_closed(level)
     progress(0.0, f"{name}: distance field")
@@ -451,7 +456,7 @@ def _decide(
 ) -> ScrewPlan:
     """Measure the finalists on the mesh and make a plan of the best."""
     name = f"{level}_{side}"
-    row = f"PED-{level}"
+    row = pedicle_row(level)
     sizes = catalogue.diameters("pedicle")
     cortex = evidence.value("PED-R1", "cortex")
     probes = [
