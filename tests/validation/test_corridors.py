@@ -9,7 +9,9 @@ import igl
 import numpy as np
 import pytest
 
+from sacroplan import evidence
 from sacroplan.anatomy.landmarks import find
+from sacroplan.fixation import corridor
 from sacroplan.fixation import search as hunt
 from sacroplan.fixation.catalogue import generic
 from sacroplan.fixation.construct import plan_construct
@@ -106,4 +108,47 @@ def test_brute_force_at_half_a_millimetre_and_half_a_degree(
             )
             top = max(top, float(exact.max()))
     print(f"| {case} | {kind} {side} | {best:.2f} | brute force {max(top - best, 0.0):+.2f} mm |")
+    assert top <= best + 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("level", ["L4", "L5"])
+@pytest.mark.parametrize("case", CASES)
+def test_brute_force_through_the_pedicle(case: str, level: str, side: str, shared: Path) -> None:
+    bones, marks = _bones(case, shared)
+    plates = marks.frames[f"{level}SEP"], marks.frames[f"{level}IEP"]
+    sizes, frame = generic(), corridor.level_frame(level, *plates)
+    work = corridor._prepare(bones[level], frame, 1.0 if side == "right" else -1.0)
+    wall = corridor._posterior_wall(work, level)
+    plan = corridor.plan_pedicle_screw(bones[level], level, side, *plates)
+    mirror = np.array([1.0, 1.0, work.sign])
+    way = (plan.screw.direction @ frame.axes) * mirror
+    a, b = corridor._angles(way)
+    (low, high), (up, down) = (evidence.span(f"PED-{level}", n) for n in ("convergence", "caudal"))
+    off = max(0.0, low - a, a - high) + max(0.0, -b - down, b + up)
+    gap = plan.clearance_mm + 0.5 * plan.screw.diameter_mm
+    best = gap + 0.02 * plan.screw.length_mm - evidence.value("SP-FIX-03", "penalty") * off
+    floor = 0.5 * float(sizes.diameters("pedicle")[0])
+    gate = corridor._gate(work, wall, floor, level)
+    y, z = np.meshgrid(
+        *(np.arange(gate[:, k].min() - 1.0, gate[:, k].max() + 1.0, 0.5) for k in (1, 2)),
+        indexing="ij",
+    )
+    points = np.stack([np.full(y.size, gate[0, 0]), y.ravel(), z.ravel()], axis=1)
+    # The axis passes the gate, so it is no deeper anywhere than there.
+    points = points[-work.field.at(points) >= gap - 1.2]
+    ways, cost = corridor._directions(level, None, 0.5, 0)
+    top = -np.inf
+    for k in range(0, len(ways), 400):
+        rows = corridor._search(
+            work, level, points, ways[k : k + 400], cost[k : k + 400], wall,
+            max(floor, gap - 1.0), sizes,
+        )  # fmt: skip
+        rows = rows[rows[:, 0] > best + 0.2 - FIELD_MAY_HIDE_MM]
+        if len(rows):
+            score, depth = corridor._exact(work, rows, wall)
+            top = max(top, float(np.where(depth >= floor, score, -np.inf).max()))
+    print(f"| {case} | {level} {side} | {best:.2f} | brute force {max(top - best, 0.0):+.2f} mm |")
     assert top <= best + 0.2
