@@ -40,6 +40,13 @@ POOL = 400
 HILLS = 10
 """Hills whose very top is looked for."""
 
+SHAKEN = 4
+SHAKES = (3.0, 1.5, 0.7, 0.3)
+"""How far (mm and degrees) round a top is looked for a better one."""
+
+SHAKE_ROUNDS, SHAKE_DRAWS = 4, 250
+"""Looks of each size, and axes a look."""
+
 ROUNDS = 30
 """Steps of one size that a climb takes at most; 30 mm cross every entry field."""
 
@@ -266,7 +273,49 @@ def search(
         refine(field, window, f.entry, f.direction, lengths, need_mm, keep, aim, REFINE, bone_of)
         for f in hills
     ]
-    return _hills([f for f in tops if f is not None])
+    best = _hills([f for f in tops if f is not None])
+    shaken = [shake(field, window, f, lengths, need_mm, keep, aim, bone_of) for f in best[:SHAKEN]]
+    return _hills([*shaken, *best[SHAKEN:]])
+
+
+def shake(
+    field: Ground,
+    window: Window,
+    found: Found,
+    lengths: FloatArray,
+    need_mm: float,
+    keep: Keep,
+    aim: Weights,
+    bone_of: tuple[Volume, ToWorld] | None = None,
+) -> Found:
+    """Look round a top in all directions at once: a climb by single steps stops on sharp ridges.
+
+    The directions are drawn once and for all, so the result does not depend on chance.
+    """
+    rng = np.random.default_rng(0)
+    for size in SHAKES:
+        for _ in range(SHAKE_ROUNDS):
+            move = rng.uniform(-size, size, (SHAKE_DRAWS, 4))
+            u = perpendicular(found.direction)
+            v = np.cross(found.direction, u)
+            turn = np.radians(move[:, 2:])
+            directions = found.direction + turn[:, :1] * u + turn[:, 1:] * v
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+            origin = found.entry + move[:, :1] * u + move[:, 1:2] * v - BACK_MM * directions
+            points, met = first_met(field, origin, directions, window)
+            directions = np.ascontiguousarray(directions[met])
+            if not len(points):
+                break
+            score, gap, length = measure(
+                field, window, points, directions, lengths, need_mm, keep, aim, bone_of, found.score
+            )
+            k = int(np.argmax(np.round(score, 9)))
+            if not score[k] > found.score + 1e-6:
+                continue
+            found = Found(
+                points[k], directions[k], float(length[k]), float(gap[k]), float(score[k])
+            )
+    return found
 
 
 def pool(
