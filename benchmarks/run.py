@@ -63,6 +63,53 @@ def distance_field_against_igl() -> Row:
     )  # fmt: skip
 
 
+def corridor_sweep() -> Row:
+    from sacroplan.fixation import search as hunt
+    from sacroplan.fixation.bone import one_bone
+    from sacroplan.fixation.pelvic_kernels import corridor_axes
+    from sacroplan.geometry.primitives import cylinder
+
+    way = np.array([0.9, -0.2, 0.387298335])
+    bone = cylinder(-way, 120.0 * way, 9.0, 64)
+    field = hunt.ground(one_bone(bone), [bone], [bone])
+    room = np.full(3, 14.0)
+    window = hunt.Window(np.zeros(3), np.eye(3), -room, room, way, 28.0, 18.0, 0.1, 10.0)
+    lengths, aim = np.arange(60.0, 91.0, 5.0), hunt.weights("clearance")
+    grid, depth = hunt.sweep_field(field, window, 90.0)
+    doors, ways = hunt.entries(field, window, 0.5), hunt.cone(way, 28.0, 0.5)
+    shape = (len(doors), len(ways))
+    score, least = np.empty(shape), np.empty(shape)
+    index, hu = np.empty(shape, dtype=np.int32), np.zeros((1, 1, 1), dtype=np.float32)
+    none, cost = hunt.Keep.of([]), window.cost(ways)
+
+    def sweep() -> None:
+        corridor_axes(
+            depth, grid.origin, hunt.FIELD_MM, doors, ways, cost, 5.0, 10.0, lengths, none.starts,
+            none.ends, none.mm, aim.clearance, aim.length, aim.enough_mm, hu, 0.0, 1.0, score, least,
+            index,
+        )  # fmt: skip
+
+    sweep()
+    rate = score.size / best_of(3, sweep) / 1e6
+    return "candidate screw axes", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
+
+
+def accuracy_draws() -> Row:
+    from sacroplan.fixation.bone import one_bone
+    from sacroplan.fixation.screws import at
+    from sacroplan.geometry.frames import AxisFrame
+    from sacroplan.geometry.primitives import sphere
+    from sacroplan.navigation.accuracy import Target, published, simulate
+
+    bone = one_bone(sphere([0, -30.0, 0], 31.0, rings=100))
+    screw = at("L5_left", "L5", "left", "pedicle", [0, 0, 0], [0, -1, 0], 7.0, 45.0)
+    axes = AxisFrame("a", [0, 0, 0], np.array([[0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]]))
+    targets = [Target(screw, bone, 6.0, axes)] * 8
+    simulate(targets[:1], published("ROB-2"), 100)
+    ours = best_of(2, lambda: simulate(targets, published("ROB-2"), 10_000))
+    return "10,000 draws of eight screws", f"{ours:.2f} s", "limit 5 s", ours / 5.0
+
+
 def demo_stages() -> list[Row]:
     from sacroplan.case import runner
     from sacroplan.case.demo import make_demo
@@ -89,7 +136,14 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    rows = [help_latency(), import_latency(), distance_field_against_igl(), *demo_stages()]
+    rows = [
+        help_latency(),
+        import_latency(),
+        distance_field_against_igl(),
+        corridor_sweep(),
+        accuracy_draws(),
+        *demo_stages(),
+    ]
     lines = [
         "# Benchmarks",
         "",

@@ -139,9 +139,9 @@ def status(
     Example: sacroplan status case7
     """
     from sacroplan.case.runner import status as state_of
-    from sacroplan.report.stages import STAGES
+    from sacroplan.report.stages import stages_of
 
-    rows = state_of(folder, STAGES)
+    rows = state_of(folder, stages_of(folder))
     if json_output:
         table = [
             {
@@ -158,6 +158,54 @@ def status(
     for stage, state, record in rows:
         seconds = "" if record is None else f"{record.seconds:7.1f} s"
         typer.echo(f"{state:8s} {stage.name:12s} {seconds:>10s}  {stage.title}")
+
+
+@app.command("send")
+def send_plan(
+    folder: Annotated[Path, typer.Argument(help="Case folder with a finished robot plan.")],
+    host: Annotated[str, typer.Option(help="Where the receiver listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its OpenIGTLink port.", min=1, max=65535)] = 18944,
+    json_output: Json = False,
+) -> None:
+    """Send entry and tip of every screw over OpenIGTLink to 3D Slicer or a navigation station.
+
+    Example: sacroplan send case7 --host 192.168.0.20
+    """
+    from sacroplan.case.theatre import send
+
+    _announce(json_output)
+    table = send(folder, host, port)
+    typer.echo(
+        json.dumps(table)
+        if json_output
+        else f"Sent {table['screws']} screws to {host}:{port} in {table['messages']} messages."
+    )
+
+
+@app.command()
+def register(
+    folder: Annotated[Path, typer.Argument(help="Case folder with markers under [navigation].")],
+    points: Annotated[
+        Path, typer.Argument(help="The same markers as found in theatre, a Slicer .mrk.json file.")
+    ],
+    json_output: Json = False,
+) -> None:
+    """Register the theatre to the CT by markers; tells the error to be expected at every screw.
+
+    Example: sacroplan register case7 theatre.mrk.json
+    """
+    from sacroplan.case.theatre import register_markers
+
+    _announce(json_output)
+    table = register_markers(folder, points)
+    if json_output:
+        typer.echo(json.dumps(table, indent=2))
+        return
+    for name, value in table["predicted_tre_mm"].items():
+        typer.echo(f"{value:6.2f} mm expected at the tip of {name}")
+    typer.echo(f"FRE {table['fre_mm']:.2f} mm. {table['notice']}")
+    for message in table["doubts"]:
+        typer.echo(f"! {message}")
 
 
 @app.command("check-ct")
@@ -252,10 +300,11 @@ def _announce(json_output: bool) -> None:
 def _run(folder: Path, to: str | None, json_output: bool) -> None:
     from sacroplan.case.limits import violations
     from sacroplan.case.runner import run as run_case
-    from sacroplan.report.stages import STAGES
+    from sacroplan.report.stages import stages_of
 
-    with _listener(STAGES, json_output) as listener:
-        report = run_case(folder, STAGES, to, listener)
+    stages = stages_of(folder)
+    with _listener(stages, json_output) as listener:
+        report = run_case(folder, stages, to, listener)
     broken = violations(report.metrics)
     if json_output:
         typer.echo(json.dumps(_summary(report, broken), indent=2))

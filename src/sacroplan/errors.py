@@ -46,7 +46,9 @@ class CaseError(SacroplanError):
     """The case folder or its case.toml is not in order."""
 
 
-Trade = Literal["imaging", "anatomy", "plan", "fixation", "implant", "guide", "mechanics", "print"]
+Trade = Literal[
+    "imaging", "anatomy", "plan", "fixation", "implant", "guide", "mechanics", "print", "navigation"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

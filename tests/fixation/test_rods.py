@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from sacroplan import evidence
+from sacroplan.banner import BANNER
 from sacroplan.errors import PlanError
+from sacroplan.fixation.rod_table import bends, connectors, four_rods, table_text
 from sacroplan.fixation.rods import bend_radii, plan_rod, plan_rods, solid
 from sacroplan.fixation.screws import at
-from sacroplan.geometry.frames import Rigid
-from sacroplan.geometry.primitives import sphere
+from sacroplan.geometry.frames import AxisFrame, Rigid
+from sacroplan.geometry.primitives import box, sphere
 
 BACK = np.array([0.0, -1.0, 0.0])
 """Screws point anterior."""
@@ -118,3 +124,68 @@ def test_one_anchor_is_no_rod() -> None:
         plan_rods({})
     with pytest.raises(PlanError, match="less than 1 mm"):
         plan_rods({"left": _heads([STRAIGHT[0], STRAIGHT[0], STRAIGHT[1]])})
+
+
+def test_random_head_sets_keep_bend_and_clearance_or_name_the_pair() -> None:
+    rng = np.random.default_rng(11)
+    least, clear = 4.0 * 6.0, evidence.value("SP-FIX-06", "bone")
+    wall = box(AxisFrame("bone", [0, 0, 0], np.eye(3)), [-60, -60, -200], [60, 0, 200])
+    refused = 0
+    for _ in range(200):
+        n = int(rng.integers(2, 5))
+        z = np.cumsum(rng.uniform(18.0, 45.0, n))[::-1]
+        heads = [
+            (
+                np.array([rng.normal(30.0, 6.0), rng.uniform(2.0, 16.0), v]),
+                np.array([0.0, -1.0, 0.0]),
+            )
+            for v in z
+        ]
+        names = [f"screw_{k}" for k in range(n)]
+        plan = plan_rods(
+            {"left": heads}, None, 6.0, [wall], None, "LPS", {"left": names}
+        ).plans[0]  # fmt: skip
+        codes = {d.code: d.message for d in plan.doubts}
+        if plan.bend_radius_mm < least:
+            refused += 1
+            assert any(f"{a} and {b}" in codes["fixation.tight_bend"] for a, b in pairwise(names))
+        if plan.bone_mm < clear:
+            assert any(
+                f"{a} and {b}" in codes["fixation.rod_near_bone"] for a, b in pairwise(names)
+            )
+        # What is printed is true: the polyline's own radius and distance to the wall.
+        assert bend_radii(plan.polyline).min() == pytest.approx(plan.bend_radius_mm)
+        assert plan.bone_mm == pytest.approx(float(plan.polyline[:, 1].min()) - 3.0, abs=0.05)
+    assert 0 < refused < 150
+
+
+def test_bending_table_gives_the_rod_back() -> None:
+    heads = [
+        (np.array(p), np.array([0.0, -1.0, 0.0]))
+        for p in ([30.0, 10, 100], [34.0, 14, 60], [28.0, 12, 20], [40.0, 10, -20])
+    ]
+    names = ["L4", "L5", "S1", "ilium"]
+    plan = plan_rods({"left": heads}, names={"left": names}).plans[0]
+    table = bends(plan, names)
+    assert [b.near for b in table] == ["L5", "S1"]
+    assert table[0].roll_deg == 0.0
+    assert abs(table[1].roll_deg) > 1.0
+    # Straight pieces bent by these angles, the second turned by the roll, end in the same direction.
+    corners = np.concatenate([plan.polyline[:1], plan.rod.anchors[1:-1], plan.polyline[-1:]])
+    d = np.diff(corners, axis=0)
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    normal = np.cross(d[0], d[1]) / np.linalg.norm(np.cross(d[0], d[1]))
+    normal = Rotation.from_rotvec(np.radians(table[1].roll_deg) * d[1]).apply(normal)
+    end = Rotation.from_rotvec(np.radians(table[1].angle_deg) * normal).apply(d[1])
+    assert end == pytest.approx(d[2], abs=1e-6)
+    text = table_text([plan], {plan.name: table}, {plan.name: connectors(plan, names)})
+    assert text.startswith(BANNER)
+    assert "bend 2" in text
+    assert "S1" in text
+
+
+def test_four_rods_split_medial_and_lateral_heads() -> None:
+    sides = {"left": ["L4_left", "L5_left", "s2ai_left", "iliac_left_1"], "right": ["L4_right"]}
+    split = four_rods(sides)
+    assert split["left"] == (["L4_left", "L5_left", "s2ai_left"], ["s2ai_left", "iliac_left_1"])
+    assert split["right"] == (["L4_right"], [])

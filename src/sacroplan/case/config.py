@@ -101,9 +101,23 @@ class ResectionTable(_Table):
 
 
 class FixationTable(_Table):
-    """Screws and rods."""
+    """Screws and rods. ``construct`` plans screws and rods alone, without a resection."""
 
     rod_diameter_mm: Annotated[float, Field(ge=4.5, le=7.0)] | None = None
+    construct_name: Annotated[str | None, Field(alias="construct")] = None
+    aim: Literal["clearance", "purchase", "bone"] = "clearance"
+    catalogue: str | None = None
+
+
+class NavigationTable(_Table):
+    """Registration and accuracy: markers on the CT, LPS mm; mean errors of a hand's tail and tip."""
+
+    markers: dict[str, Vector] = Field(default_factory=dict)
+    fle_mm: Annotated[float, Field(gt=0, le=5)] | None = None
+    robot: Literal["ROB-1", "ROB-2", "ROB-4"] = "ROB-2"
+    freehand_tail_mm: Annotated[float, Field(gt=0, le=20)] | None = None
+    freehand_tip_mm: Annotated[float, Field(gt=0, le=20)] | None = None
+    draws: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
 
 
 class ImplantTable(_Table):
@@ -157,6 +171,7 @@ class CaseConfig(_Table):
     landmarks: dict[str, Vector] = Field(default_factory=dict)
     seeds: dict[str, tuple[Vector, ...]] = Field(default_factory=dict)
     fixation: FixationTable = FixationTable()
+    navigation: NavigationTable = NavigationTable()
     implant: ImplantTable = ImplantTable()
     guides: GuidesTable = GuidesTable()
     mechanics: MechanicsTable = MechanicsTable()
@@ -218,7 +233,7 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return []
         model = kind
-    return sorted(model.model_fields)
+    return sorted(info.alias or name for name, info in model.model_fields.items())
 
 
 def read_config(case: Path) -> CaseConfig:
@@ -273,6 +288,12 @@ type = "total"             # L5-S1 disc and one osteotomy per ilium
 
 # [fixation]
 # rod_diameter_mm = 6.0
+# construct = "L4-L5-S2AI" # screws and rods alone, nothing is resected; or "paper-b-1", "L4-iliac.left" ...
+# aim = "clearance"        # or "purchase", "bone"
+# catalogue = "sizes.toml" # your own screw sizes
+
+# [navigation.markers]     # on the CT; target errors are predicted from them
+# PSIS_L = [40.0, 80.0, 10.0]
 """
 
 

@@ -6,6 +6,8 @@ from sacroplan.case.stage import Stage
 from sacroplan.case.steps import (
     bones,
     calibration,
+    construct,
+    construct_rods,
     exports,
     fusion,
     guides,
@@ -13,6 +15,7 @@ from sacroplan.case.steps import (
     intake,
     landmarks,
     mechanics,
+    navigation,
     prints,
     resection,
     rods,
@@ -35,3 +38,13 @@ PLAN_STAGES: tuple[Stage, ...] = (
     prints.STAGE,
     exports.STAGE,
 )
+
+FIXATION_STAGES: tuple[Stage, ...] = (
+    intake.STAGE,
+    bones.STAGE,
+    landmarks.STAGE,
+    construct.STAGE,
+    construct_rods.STAGE,
+    navigation.STAGE,
+)
+"""Screws and rods alone: palliative fixation, where nothing is resected."""

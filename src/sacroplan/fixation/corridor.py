@@ -6,14 +6,18 @@ lateral), so the left and the right side are the same problem; the best are meas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
-from sacroplan.fixation.clearance import axis_depths, clearance, gertzbein, mean_hu
+from sacroplan.fixation.bone import Walls, walls_of
+from sacroplan.fixation.catalogue import Catalogue, generic
+from sacroplan.fixation.clearance import clearance, gertzbein, mean_hu
+from sacroplan.fixation.rules import Rule, rule_metrics
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.fields import DistanceField
 from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
@@ -22,8 +26,11 @@ from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, silent
 
-FIELD_MM = 0.6
-"""Grid of the distance field; its error of up to 0.2 mm deep inside is why the mesh has the last word."""
+FIELD_MM = 1.0
+"""Grid of the distance field; it shows the hills, their tops are found on the mesh."""
+
+FIELD_SLACK_MM = 0.3
+"""The field may read this much too shallow between its points; no axis is lost for that."""
 
 MARCH_MM = 0.75
 """Step along an axis: a cortex cannot hide between two steps by more than 0.1 mm of depth."""
@@ -35,8 +42,19 @@ PEDICLE_MM = 8.0
 """The pedicle reaches this far behind the posterior wall. Thread there counts even near the entry, which
 keeps the entry on the facet's side of the transverse process."""
 
-FINALISTS = 24
-"""Axes that are measured on the mesh."""
+FINALISTS = 8
+"""Axes that climb to the tops of their hills on the mesh."""
+
+CLIMB = ((0.5, 1.0), (0.25, 0.5), (0.1, 0.2))
+"""Steps of the climb in mm and degrees."""
+
+ROUNDS = 20
+"""Steps of one size that a climb takes at most."""
+
+
+def pedicle_row(level: str) -> str:
+    """Evidence row of a level's pedicle screws; L2 has none in the handbook, only our assumption."""
+    return f"SP-PED-{level}" if level == "L2" else f"PED-{level}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +74,9 @@ class ScrewPlan:
     anterior_mm : tip to the far cortex along the axis. depth_percent : tip's place between posterior
         wall and far cortex.
     mean_hu : in the screw's cylinder. safety : further distances by name (mm).
-    runner_up : the best clearly different screw, and its clearance.
+    runner_up : the best clearly different screw, and its clearance; runners : all that were kept.
+    rules : what it is held to, each with its margin. angles_deg : in FRM-1 and FRM-3 by name.
+    start_mm : clearance counts from here behind the entry. breach_at : (3,) the deepest breach.
     """
 
     screw: Screw
@@ -77,6 +97,11 @@ class ScrewPlan:
     runner_up: Screw | None
     runner_up_clearance_mm: float | None
     doubts: tuple[Doubt, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    angles_deg: Mapping[str, float] = field(default_factory=dict)
+    start_mm: float = 0.0
+    breach_at: FloatArray | None = None
+    runners: tuple[Screw, ...] = ()
 
     def metrics(self) -> Metrics:
         """Figures under ``fixation.screw.<name>``."""
@@ -84,7 +109,7 @@ class ScrewPlan:
         base = f"fixation.screw.{s.name}"
         what = f"{s.name.replace('_', ' ')} screw"
         iliac = s.kind != "pedicle"
-        size_row = "IL-03" if iliac else f"PED-{s.level}"
+        size_row = "IL-03" if iliac else pedicle_row(s.level)
         grade_row = "GR-02" if iliac else "GR-01"
         cortex = evidence.value(*(("IL-05", "cortex") if iliac else ("PED-R1", "cortex")))
         cortex_row = "IL-05" if iliac else "PED-R1"
@@ -125,6 +150,14 @@ class ScrewPlan:
             out[f"{base}.{name}"] = Metric(
                 value, "mm", f"{what}: {name.removesuffix('_mm').replace('_', ' ')}", ("IL-05",)
             )
+        out |= rule_metrics(f"{base}.rule", what, self.rules)
+        for frame, name in ((f, n) for f in ("pelvis", "S1EP") for n in ("lateral", "caudal")):
+            value = self.angles_deg.get(f"{frame}_{name}")
+            if value is not None:
+                row = "FRM-1" if frame == "pelvis" else "FRM-3"
+                out[f"{base}.{frame}_{name}_deg"] = Metric(
+                    value, "deg", f"{what}: {name} angle in {row}", ("S2-04",)
+                )
         if self.runner_up_clearance_mm is not None:
             out[f"{base}.runner_up_clearance_mm"] = Metric(
                 self.runner_up_clearance_mm, "mm", f"{what}: clearance of the runner-up"
@@ -137,6 +170,7 @@ class _Level:
     """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body."""
 
     surface: Surface
+    walls: Walls
     field: DistanceField
     frame: AxisFrame
     sign: float
@@ -175,7 +209,7 @@ def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
         (int(shape[0]), int(shape[1]), int(shape[2])), np.full(3, FIELD_MM), low, np.eye(3),
         vertebra.frame,
     )  # fmt: skip
-    return _Level(surface, distance_field(surface, grid), frame, sign)
+    return _Level(surface, walls_of(surface), distance_field(surface, grid), frame, sign)
 
 
 def _posterior_wall(level: _Level, name: str) -> float:
@@ -234,7 +268,7 @@ def _directions(
     level: str, centre: tuple[float, float] | None, step: float, half: int
 ) -> tuple[FloatArray, FloatArray]:
     """Unit directions (m, 3) in level axes and their cost (m,) for leaving the usual range."""
-    row = f"PED-{level}"
+    row = pedicle_row(level)
     low, high = evidence.span(row, "convergence")
     caudal_low, caudal_high = evidence.span(row, "caudal")
     widen = evidence.value("SP-FIX-03", "widen")
@@ -265,12 +299,13 @@ def _search(
     cost: FloatArray,
     wall_x: float,
     floor: float,
+    catalogue: Catalogue,
 ) -> FloatArray:
     """Rows (score, clearance of the axis, entry distance, length, point, direction), best first."""
     from sacroplan.fixation.corridor_kernels import pedicle_axes
 
-    high = evidence.span(f"PED-{name}", "length")[1]
-    sizes = screws.lengths("pedicle")
+    high = evidence.span(pedicle_row(name), "length")[1]
+    sizes = catalogue.lengths("pedicle")
     sizes = sizes[sizes <= high]
     out = np.empty((len(points), len(directions), 4))
     pedicle_axes(
@@ -300,6 +335,49 @@ def _apart(rows: FloatArray, count: int, mm: float, deg: float) -> FloatArray:
     return np.array(kept).reshape(-1, 10)
 
 
+def _exact(
+    work: _Level, rows: FloatArray, wall_x: float, beat: float = -np.inf
+) -> tuple[FloatArray, FloatArray]:
+    """Score and exact least distance of the axes (n,) of rows, in place of what the field said.
+
+    Axes that cannot score more than ``beat`` are left early with some score below it.
+    """
+    entry = rows[:, 4:7] - rows[:, 2:3] * rows[:, 7:10]
+    begin = np.array([_start(r, wall_x) for r in rows])
+    stop = np.maximum(beat - rows[:, 0] + rows[:, 1], 0.0)
+    depth, _ = work.walls.gaps(
+        entry + begin[:, None] * rows[:, 7:10], entry + rows[:, 3:4] * rows[:, 7:10], stop
+    )
+    return rows[:, 0] - rows[:, 1] + depth, depth
+
+
+def _climb(
+    work: _Level, level: str, row: FloatArray, wall_x: float, floor: float, catalogue: Catalogue
+) -> tuple[FloatArray, float]:
+    """The top of an axis's hill by exact distances: its row and its exact least distance."""
+    score, depth = (float(v[0]) for v in _exact(work, row[None], wall_x))
+    ticks = np.array([-1.0, 0.0, 1.0])
+    grid = np.stack(np.meshgrid([0.0], ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    for step_mm, step_deg in CLIMB:
+        for _ in range(ROUNDS):
+            directions, cost = _directions(level, _angles(row[7:10]), step_deg, 1)
+            found = _search(
+                work, level, row[4:7] + step_mm * grid, directions, cost, wall_x,
+                floor - FIELD_SLACK_MM, catalogue,
+            )  # fmt: skip
+            if not len(found):
+                break
+            scores, depths = _exact(work, found, wall_x, score if depth >= floor else -np.inf)
+            # Below the floor clearance is all that counts; the field's slack let such axes in.
+            scores = np.where(depths >= floor, scores, depths - 100.0)
+            k = int(np.argmax(np.round(scores, 9)))
+            now = score if depth >= floor else depth - 100.0
+            if not scores[k] > now + 1e-6:
+                break
+            row, score, depth = found[k], float(scores[k]), float(depths[k])
+    return row, depth
+
+
 def _start(row: FloatArray, wall_x: float) -> float:
     """Distance from the entry (mm) from which the thread counts."""
     entry_x = row[4] - row[2] * row[7]
@@ -315,6 +393,7 @@ def plan_pedicle_screw(
     inferior: AxisFrame,
     volume: Volume | None = None,
     progress: Progress = silent,
+    catalogue: Catalogue | None = None,
 ) -> ScrewPlan:
     """The roomiest pedicle screw of ``vertebra`` on ``side`` (``left`` or ``right``).
 
@@ -322,7 +401,7 @@ def plan_pedicle_screw(
     ----------
     vertebra : closed surface, LPS mm. level : ``L3``, ``L4`` or ``L5`` (rows PED-L3 to PED-L5).
     superior, inferior : frames of its endplates (x anterior, y cranial, z right).
-    volume : CT for the HU along the thread.
+    volume : CT for the HU along the thread. catalogue : sizes that exist, generic without it.
 
     Raises :class:`PlanError` when the surface has no canal or pedicle, or no screw of the catalogue fits.
     """
@@ -330,7 +409,7 @@ def plan_pedicle_screw(
         raise PlanError(f"Side must be 'left' or 'right', not {side!r}.")
     same_frame(vertebra, superior, inferior)
     name = f"{level} {side}"
-    row = f"PED-{level}"
+    row = pedicle_row(level)
     evidence.get(row)
     vertebra.require_closed(level)
     progress(0.0, f"{name}: distance field")
@@ -338,31 +417,31 @@ def plan_pedicle_screw(
     work = _prepare(vertebra, frame, 1.0 if side == "right" else -1.0)
     wall_x = _posterior_wall(work, name)
     progress(0.3, f"{name}: search")
-    sizes = screws.diameters("pedicle")
+    catalogue = catalogue or generic()
+    sizes = catalogue.diameters("pedicle")
     floor = 0.5 * float(sizes[0])
-    points = _gate(work, wall_x, floor, name)
+    points = _gate(work, wall_x, floor - FIELD_SLACK_MM, name)
     directions, cost = _directions(level, None, 2.5, 0)
-    rows = _search(work, level, points, directions, cost, wall_x, floor)
+    rows = _search(work, level, points, directions, cost, wall_x, floor - FIELD_SLACK_MM, catalogue)
     if not len(rows):
         raise PlanError(
             f"{name}: no screw of the catalogue fits, not even {sizes[0]:g} x "
-            f"{screws.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
+            f"{catalogue.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
         )
     progress(0.6, f"{name}: refinement")
-    pool = [_apart(rows, 10, 2.0, 5.0)]
-    for step_mm, step_deg in ((0.5, 1.25), (0.25, 0.6)):
-        ticks = step_mm * np.arange(-2, 3)
-        grid = np.stack(np.meshgrid([0.0], ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-        better = []
-        for start in pool[-1]:
-            directions, cost = _directions(level, _angles(start[7:10]), step_deg, 2)
-            found = _search(work, level, start[4:7] + grid, directions, cost, wall_x, floor)
-            better.append(found[:6] if len(found) else start[None])
-        merged = np.concatenate(better)
-        merged = merged[np.argsort(-np.round(merged[:, 0], 6), kind="stable")]
-        pool.append(_apart(merged, FINALISTS, 0.1, 0.2))
+    tops = [
+        _climb(work, level, row, wall_x, floor, catalogue)
+        for row in _apart(rows, FINALISTS, 2.0, 5.0)
+    ]
+    rows = np.array([row for row, depth in tops if depth >= floor]).reshape(-1, 10)
+    if not len(rows):
+        best = max(depth for _, depth in tops)
+        raise PlanError(
+            f"{level} {side}: no screw of the catalogue fits inside the bone; the roomiest axis has "
+            f"{best:.1f} mm to the surface. Leave this pedicle out or place it by hand."
+        )
     progress(0.8, f"{name}: measured on the surface")
-    return _decide(work, vertebra, level, side, pool[-1], wall_x, volume)
+    return _decide(work, vertebra, level, side, rows, wall_x, volume, catalogue)
 
 
 def _decide(
@@ -373,11 +452,12 @@ def _decide(
     rows: FloatArray,
     wall_x: float,
     volume: Volume | None,
+    catalogue: Catalogue,
 ) -> ScrewPlan:
     """Measure the finalists on the mesh and make a plan of the best."""
     name = f"{level}_{side}"
-    row = f"PED-{level}"
-    sizes = screws.diameters("pedicle")
+    row = pedicle_row(level)
+    sizes = catalogue.diameters("pedicle")
     cortex = evidence.value("PED-R1", "cortex")
     probes = [
         screws.at(
@@ -386,12 +466,10 @@ def _decide(
         )
         for r in rows
     ]  # fmt: skip
-    starts = [_start(r, wall_x) for r in rows]
-    depths = axis_depths(vertebra, probes, starts)
-    # The search's score with the exact clearance in place of the field's.
+    scores, depths = _exact(work, rows, wall_x)
     measured = [
-        (float(r[0] - r[1]) + depth, depth, probe, r)
-        for r, depth, probe in zip(rows, depths, probes, strict=True)
+        (float(score), float(depth), probe, r)
+        for score, depth, probe, r in zip(scores, depths, probes, rows, strict=True)
     ]
     measured.sort(key=lambda m: -round(m[0], 6))
     _, axis_clearance, probe, best = measured[0]
@@ -411,6 +489,7 @@ def _decide(
     low, high = evidence.span(row, "diameter")
     doubts: list[Doubt] = []
     room = min(2.0 * (axis_clearance - cortex), share * min(width, height), high)
+    sizes = np.array([d for d in sizes if catalogue.has("pedicle", float(d), probe.length_mm)])
     fits = sizes[sizes <= room + 1e-9]
     if len(fits):
         diameter = float(fits[-1])
@@ -481,14 +560,28 @@ def _decide(
     to_wall = (wall_x - entry_local[0]) / d_local[0]
     depth = 100.0 * (length - to_wall) / (length + anterior - to_wall)
     rival = None if runner is None else make(runner[2])
+    slimmest, longest = evidence.span(row, "diameter"), evidence.span(row, "length")
+    rules = (
+        Rule("cortex", axis_clearance - 0.5 * diameter, cortex, True, "mm", ("PED-R1",)),
+        Rule("share_of_isthmus", 100.0 * diameter / min(width, height), 100.0 * share, False, "%",
+             ("PED-R1",)),
+        Rule("depth", depth, evidence.span("PED-R2", "depth")[1], False, "%", ("PED-R2",)),
+        Rule("anterior_cortex", anterior, 0.0, True, "mm", ("PED-R2",)),
+        Rule("least_diameter", diameter, slimmest[0], True, "mm", (row,)),
+        Rule("most_diameter", diameter, slimmest[1], False, "mm", (row,)),
+        Rule("least_length", length, longest[0], True, "mm", (row,)),
+        Rule("most_length", length, longest[1], False, "mm", (row,)),
+    )  # fmt: skip
     return ScrewPlan(
-        screw, grade, exact.breach_mm, exact.least_mm, exact.profile, exact.purchase_mm, convergence,
-        sagittal, width, height, _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
+        screw, grade, exact.breach_mm, axis_clearance - 0.5 * diameter, exact.profile,
+        exact.purchase_mm, convergence, sagittal, width, height,
+        _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
         depth, None if volume is None else mean_hu(screw, volume), {}, rival,
         None
         if rival is None or runner is None
-        else clearance(rival, vertebra, _start(runner[3], wall_x)).least_mm,
-        tuple(doubts),
+        else runner[1] - 0.5 * rival.diameter_mm,
+        tuple(doubts), rules, {}, _start(best, wall_x), exact.breach_at,
+        () if rival is None else (rival,),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def _depth(data, x, y, z):  # type: ignore[no-untyped-def]
     return -((a * (1 - v) + b * v) * (1 - u) + (c * (1 - v) + d * v) * u)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def pedicle_axes(  # type: ignore[no-untyped-def]
     data, origin, h, points, directions, tilt_cost, wall_x, back_x, share, skip, lengths, floor,
     free_way, step, out,
@@ -126,7 +126,7 @@ def pedicle_axes(  # type: ignore[no-untyped-def]
                     out[p, d, 3] = lengths[k]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def face_axes(  # type: ignore[no-untyped-def]
     data, origin, h, entries, directions, radius_need, start, keep_points, keep_mm, lengths,
     step, out,
@@ -177,7 +177,7 @@ def face_axes(  # type: ignore[no-untyped-def]
             out[p, d, 1] = chosen_least
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def segment_gap(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     """Least distance of two segments (Ericson, Real-Time Collision Detection 5.1.9)."""
     d1 = a1 - a0
@@ -203,7 +203,7 @@ def segment_gap(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     return np.sqrt((gap * gap).sum())
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def best_pair(starts, ends, scores, apart, heads_apart):  # type: ignore[no-untyped-def]
     """Indices of the two screws with the best summed score that stay ``apart`` from each other
     and ``heads_apart`` at their entries."""

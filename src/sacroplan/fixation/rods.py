@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
+from sacroplan.fixation.bone import Walls, walls_of
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray, readonly, same_frame, unit
 from sacroplan.geometry.surface import Surface
@@ -166,6 +167,7 @@ def plan_rods(
     bones: Sequence[Surface] = (),
     implant: Surface | None = None,
     frame: str = DEFAULT_FRAME,
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> Rods:
     """One rod per side through its screw heads (cranial first), then through the implant's posts.
 
@@ -174,6 +176,7 @@ def plan_rods(
     heads, posts : ``left`` and ``right`` to anchors in order from cranial to caudal, LPS mm. A post
         gives its place only (axis None).
     diameter_mm : ROD-1 without it. bones, implant : closed surfaces to be kept clear of.
+    names : ``left`` and ``right`` to the anchors' names, for doubts that say between which two.
 
     The curve bends no tighter than ROD-2 and reaches ROD-2's overhang beyond its ends. Where bone is in
     the way it is pulled out along the screws; where the bend is too tight the curve leaves the heads
@@ -182,6 +185,8 @@ def plan_rods(
     diameter = evidence.value("ROD-1") if diameter_mm is None else diameter_mm
     if bones or implant is not None:
         frame = same_frame(*bones, *([] if implant is None else [implant]))
+    walls = [walls_of(b) for b in bones]
+    hull = None if implant is None else walls_of(implant)
     plans = []
     for side in ("left", "right"):
         anchors = [*heads.get(side, ()), *(posts or {}).get(side, ())]
@@ -190,7 +195,8 @@ def plan_rods(
         if len(anchors) < 2:
             raise PlanError(f"The {side} rod needs two or more screw heads or posts, not one.")
         held = len(heads.get(side, ()))
-        plans.append(_plan(side, anchors, held, diameter, bones, implant, frame))
+        called = list((names or {}).get(side, ())) or [f"head {n + 1}" for n in range(len(anchors))]
+        plans.append(_plan(side, anchors, held, diameter, walls, hull, frame, called))
     if not plans:
         raise PlanError(
             "No side has screw heads or posts, so there is nothing to connect by a rod."
@@ -274,13 +280,16 @@ def _relaxed(points: FloatArray, limit_mm: float) -> FloatArray:
     return out
 
 
-def _gap(line: FloatArray, surface: Surface, radius: float) -> tuple[float, int]:
-    """Least distance of the rod's surface to ``surface`` (negative inside) and where on the line."""
+def _gap(line: FloatArray, walls: Walls, radius: float) -> tuple[float, int]:
+    """Least distance of the rod's surface to a body (negative inside) and where on the line."""
     from sacroplan.fixation.clearance import signed_distance
 
-    value = signed_distance(surface, line) - radius
+    value = walls.gaps(line, line)[0]
+    # A rod begins outside; where it crosses no face it stays there.
+    if float(walls.gaps(line[:-1], line[1:], 0.0, 1.0)[0].min()) <= 0.0:
+        value = signed_distance(walls.surface, line)
     k = int(np.argmin(value))
-    return float(value[k]), k
+    return float(value[k]) - radius, k
 
 
 def _clear_of_bone(
@@ -290,7 +299,7 @@ def _clear_of_bone(
     radius: float,
     least_bend: float,
     clear_mm: float,
-    bones: Sequence[Surface],
+    bones: Sequence[Walls],
 ) -> tuple[FloatArray, FloatArray, float]:
     """Curve pulled out of the bone: line, arc lengths of the anchors, clearance.
 
@@ -319,7 +328,7 @@ def _clear_of_bone(
             best = (cost, line, at, gap)
         if gap >= clear_mm:
             break
-        where = float(np.interp(_arc(line)[index], arc, [k for k, _ in places]))
+        where = float(np.interp(arc_lengths(line)[index], arc, [k for k, _ in places]))
         push = min(2.0, clear_mm - gap + 0.25)
         nearest = round(where)
         if abs(where - nearest) < 0.25:
@@ -342,9 +351,10 @@ def _plan(
     anchors: Sequence[Anchor],
     held: int,
     diameter: float,
-    bones: Sequence[Surface],
-    implant: Surface | None,
+    bones: Sequence[Walls],
+    implant: Walls | None,
     frame: str,
+    names: Sequence[str],
 ) -> RodPlan:
     wanted = np.array([np.asarray(a[0], dtype=np.float64) for a in anchors]).reshape(-1, 3)
     axes = [None if a[1] is None else unit(a[1]) for a in anchors]
@@ -368,7 +378,8 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.tight_bend",
-                f"The {side} rod bends to a radius of {tightest:.0f} mm (wanted {least:.0f} mm): bring its "
+                f"The {side} rod bends to a radius of {tightest:.0f} mm (wanted {least:.0f} mm) between "
+                f"{_pair(names, at, float(arc_lengths(line)[int(np.argmin(radii)) + 1]))}: bring its "
                 "heads into line or take a connector.", ("ROD-2",),
             )
         )  # fmt: skip
@@ -376,18 +387,19 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.rod_near_bone",
-                f"The {side} rod comes within {bone_gap:.1f} mm of bone (wanted {clear:g} mm): trim the "
+                f"The {side} rod comes within {bone_gap:.1f} mm of bone (wanted {clear:g} mm) between "
+                f"{_pair(names, at, _nearest_arc(line, bones, radius))}: trim the "
                 "bone there or take higher heads.", ("SP-FIX-06",),
             )
         )  # fmt: skip
-    place = np.stack([np.interp(at, _arc(line), line[:, k]) for k in range(3)], axis=1)
+    place = np.stack([np.interp(at, arc_lengths(line), line[:, k]) for k in range(3)], axis=1)
     tangent = np.gradient(line, axis=0)
     swing = []
     for k, axis in enumerate(axes):
         if axis is None:
             swing.append(float("nan"))
             continue
-        t = unit([np.interp(at[k], _arc(line), tangent[:, j]) for j in range(3)])
+        t = unit([np.interp(at[k], arc_lengths(line), tangent[:, j]) for j in range(3)])
         swing.append(abs(90.0 - float(np.degrees(np.arccos(np.clip(t @ axis, -1.0, 1.0))))))
     most = evidence.value("SP-FIX-06", "swing")
     wide = [a for a in swing[:held] if a > most]
@@ -426,7 +438,7 @@ def _plan(
     direction = np.diff(line, axis=0)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     turns = np.arccos(np.clip((direction[:-1] * direction[1:]).sum(axis=1), -1.0, 1.0))
-    total = _arc(line)[-1]
+    total = arc_lengths(line)[-1]
     rod = Rod(f"rod_{side}", side, readonly(line), diameter, readonly(place), frame)  # type: ignore[arg-type]
     return RodPlan(
         rod, tightest, float(np.degrees(turns.sum())), (float(at[0]), float(total - at[-1])), bone_gap,
@@ -434,9 +446,21 @@ def _plan(
     )  # fmt: skip
 
 
-def _arc(line: FloatArray) -> FloatArray:
+def arc_lengths(line: FloatArray) -> FloatArray:
     """(n,) arc length along a polyline."""
     return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+
+
+def _pair(names: Sequence[str], at: FloatArray, arc: float) -> str:
+    """The two anchors between which a place on the rod lies."""
+    k = int(np.clip(np.searchsorted(at, arc) - 1, 0, len(at) - 2))
+    return f"{names[k]} and {names[k + 1]}"
+
+
+def _nearest_arc(line: FloatArray, bones: Sequence[Walls], radius: float) -> float:
+    """Where on the rod bone is nearest."""
+    index = min((_gap(line, b, radius) for b in bones), key=lambda g: g[0])[1]
+    return float(arc_lengths(line)[index])
 
 
 def solid(rod: Rod | RodPlan) -> Surface:

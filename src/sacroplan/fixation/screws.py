@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray, Rigid, readonly, unit
 from sacroplan.geometry.surface import Surface
 
-Kind = Literal["pedicle", "iliac", "wing"]
+Kind = Literal["pedicle", "iliac", "wing", "s2ai", "trans_sacral", "iliolumbar"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TIP_MM = 4.0
 """Length of the drawn conical tip."""
@@ -90,22 +92,17 @@ def at(
 
 
 def diameters(kind: Kind) -> FloatArray:
-    """Catalogue diameters (mm), ascending."""
-    if kind == "pedicle":
-        low, high = evidence.span("SP-FIX-01", "pedicle_diameter")
-    else:
-        low, high = evidence.span("IL-03", "diameter")
-    step = evidence.value("SP-FIX-01", "diameter_step")
-    return np.asarray(np.arange(low, high + 0.5 * step, step))
+    """Generic diameters (mm), ascending."""
+    from sacroplan.fixation.catalogue import generic
+
+    return generic().diameters(kind)
 
 
 def lengths(kind: Kind) -> FloatArray:
-    """Catalogue lengths (mm), ascending."""
-    low, high = evidence.span(
-        "SP-FIX-01", "pedicle_length" if kind == "pedicle" else "iliac_length"
-    )
-    step = evidence.value("SP-FIX-01", "length_step")
-    return np.asarray(np.arange(low, high + 0.5 * step, step))
+    """Generic lengths (mm), ascending."""
+    from sacroplan.fixation.catalogue import generic
+
+    return generic().lengths(kind)
 
 
 def solid(screw: Screw) -> Surface:

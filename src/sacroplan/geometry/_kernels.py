@@ -7,48 +7,52 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def point_triangle_squared(px, py, pz, face):  # type: ignore[no-untyped-def]
-    """Squared distance of a point to a triangle ``face`` (3, 3) of corners (Ericson's region tests).
-
-    Written out in scalars: small arrays in the innermost loop cost ten times the arithmetic.
-    """
-    ax, ay, az = face[0, 0], face[0, 1], face[0, 2]
-    bx, by, bz = face[1, 0] - ax, face[1, 1] - ay, face[1, 2] - az
-    cx, cy, cz = face[2, 0] - ax, face[2, 1] - ay, face[2, 2] - az
-    px, py, pz = px - ax, py - ay, pz - az
-    d1 = bx * px + by * py + bz * pz
-    d2 = cx * px + cy * py + cz * pz
+def point_triangle_squared(p, a, b, c):  # type: ignore[no-untyped-def]
+    """Squared distance of point ``p`` to triangle ``abc`` (Ericson's region tests)."""
+    # Plain numbers: an array for every difference would cost more than the arithmetic.
+    abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    apx, apy, apz = p[0] - a[0], p[1] - a[1], p[2] - a[2]
+    d1 = abx * apx + aby * apy + abz * apz
+    d2 = acx * apx + acy * apy + acz * apz
     if d1 <= 0.0 and d2 <= 0.0:
-        return px * px + py * py + pz * pz
-    bb = bx * bx + by * by + bz * bz
-    bc = bx * cx + by * cy + bz * cz
-    cc = cx * cx + cy * cy + cz * cz
-    d3, d4 = d1 - bb, d2 - bc
-    # (v, w): the nearest point is a + v (b - a) + w (c - a).
+        return apx**2 + apy**2 + apz**2
+    bpx, bpy, bpz = p[0] - b[0], p[1] - b[1], p[2] - b[2]
+    d3 = abx * bpx + aby * bpy + abz * bpz
+    d4 = acx * bpx + acy * bpy + acz * bpz
     if d3 >= 0.0 and d4 <= d3:
-        v, w = 1.0, 0.0
-    else:
-        vc = d1 * d4 - d3 * d2
-        d5, d6 = d1 - bc, d2 - cc
-        vb = d5 * d2 - d1 * d6
-        va = d3 * d6 - d5 * d4
-        if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
-            v, w = (d1 / (d1 - d3) if d1 != d3 else 0.0), 0.0
-        elif d6 >= 0.0 and d5 <= d6:
-            v, w = 0.0, 1.0
-        elif vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
-            v, w = 0.0, (d2 / (d2 - d6) if d2 != d6 else 0.0)
-        elif va <= 0.0 and (d4 - d3) >= 0.0 and (d5 - d6) >= 0.0:
-            total = (d4 - d3) + (d5 - d6)
-            w = (d4 - d3) / total if total != 0.0 else 0.0
-            v = 1.0 - w
-        else:
-            total = va + vb + vc
-            v, w = (vb / total, vc / total) if total != 0.0 else (0.0, 0.0)
-    qx = px - v * bx - w * cx
-    qy = py - v * by - w * cy
-    qz = pz - v * bz - w * cz
-    return qx * qx + qy * qy + qz * qz
+        return bpx**2 + bpy**2 + bpz**2
+    vc = d1 * d4 - d3 * d2
+    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
+        v = d1 / (d1 - d3) if d1 != d3 else 0.0
+        return (apx - v * abx) ** 2 + (apy - v * aby) ** 2 + (apz - v * abz) ** 2
+    cpx, cpy, cpz = p[0] - c[0], p[1] - c[1], p[2] - c[2]
+    d5 = abx * cpx + aby * cpy + abz * cpz
+    d6 = acx * cpx + acy * cpy + acz * cpz
+    if d6 >= 0.0 and d5 <= d6:
+        return cpx**2 + cpy**2 + cpz**2
+    vb = d5 * d2 - d1 * d6
+    if vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
+        w = d2 / (d2 - d6) if d2 != d6 else 0.0
+        return (apx - w * acx) ** 2 + (apy - w * acy) ** 2 + (apz - w * acz) ** 2
+    va = d3 * d6 - d5 * d4
+    if va <= 0.0 and (d4 - d3) >= 0.0 and (d5 - d6) >= 0.0:
+        total = (d4 - d3) + (d5 - d6)
+        w = (d4 - d3) / total if total != 0.0 else 0.0
+        return (
+            (bpx - w * (c[0] - b[0])) ** 2
+            + (bpy - w * (c[1] - b[1])) ** 2
+            + (bpz - w * (c[2] - b[2])) ** 2
+        )
+    total = va + vb + vc
+    if total == 0.0:
+        return apx**2 + apy**2 + apz**2
+    s, t = vb / total, vc / total
+    return (
+        (apx - s * abx - t * acx) ** 2
+        + (apy - s * aby - t * acy) ** 2
+        + (apz - s * abz - t * acz) ** 2
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -57,6 +61,7 @@ def splat_triangles(vertices, faces, shape, band, squared, nearest):  # type: ig
     low = np.empty(3, dtype=np.int64)
     high = np.empty(3, dtype=np.int64)
     face = np.empty((3, 3))
+    p = np.empty(3)
     for f in range(faces.shape[0]):
         for c in range(3):
             for n in range(3):
@@ -80,7 +85,8 @@ def splat_triangles(vertices, faces, shape, band, squared, nearest):  # type: ig
                     plane = level + nz * k
                     if plane * plane >= squared[i, j, k]:
                         continue
-                    d = point_triangle_squared(float(i), float(j), float(k), face)
+                    p[0], p[1], p[2] = i, j, k
+                    d = point_triangle_squared(p, face[0], face[1], face[2])
                     if d < squared[i, j, k]:
                         squared[i, j, k] = d
                         nearest[i, j, k] = f
@@ -152,14 +158,14 @@ def _owns(w, ax, ay, bx, by):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def refine_far(vertices, faces, squared, nearest, far, index):  # type: ignore[no-untyped-def]
     """Distance of far points to the face that is nearest to their nearest band point."""
-    face = np.empty((3, 3))
+    p = np.empty(3)
     for n in range(far.shape[0]):
         i, j, k = far[n, 0], far[n, 1], far[n, 2]
+        p[0], p[1], p[2] = i, j, k
         f = nearest[index[0, n], index[1, n], index[2, n]]
-        for corner in range(3):
-            for c in range(3):
-                face[corner, c] = vertices[faces[f, corner], c]
-        squared[i, j, k] = point_triangle_squared(float(i), float(j), float(k), face)
+        squared[i, j, k] = point_triangle_squared(
+            p, vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+        )
 
 
 @njit(cache=True, nogil=True)

@@ -85,6 +85,18 @@ def distance_field(
     grows with its cube), within 0.4 voxel beyond. Raises :class:`GeometryError` on an open surface
     or an anisotropic grid.
     """
+    inside = inside_mask(surface, geometry)
+    d = distance_to_faces(surface, geometry, exact_mm)
+    return DistanceField(geometry, np.where(inside, -d, d).astype(np.float32))
+
+
+def distance_to_faces(
+    surface: Surface, geometry: VolumeGeometry, exact_mm: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Unsigned distance (mm, shape i, j, k) to the faces of a surface that may be open.
+
+    Exactness as in :func:`distance_field`. Raises :class:`GeometryError` on an anisotropic grid.
+    """
     from scipy.ndimage import distance_transform_edt
 
     from sacroplan.geometry import _kernels
@@ -93,7 +105,6 @@ def distance_field(
     if not np.allclose(geometry.spacing_mm, h, rtol=1e-6):
         raise GeometryError("Distance fields need an isotropic grid.")
     vertices = _in_index_space(surface, geometry)
-    inside = inside_mask(surface, geometry)
     band = BAND_VOXELS if exact_mm is None else max(BAND_VOXELS, exact_mm / h)
     squared = np.full(geometry.shape, np.inf, dtype=np.float32)
     nearest = np.full(geometry.shape, -1, dtype=np.int32)
@@ -114,8 +125,7 @@ def distance_field(
         points = geometry.to_world(np.argwhere(far).astype(np.float64))
         d2 = igl.point_mesh_squared_distance(points, surface.vertices, surface.faces)[0]
         squared[...] = (d2 / h**2).reshape(geometry.shape).astype(np.float32)
-    d = np.sqrt(squared) * np.float32(h)
-    return DistanceField(geometry, np.where(inside, -d, d).astype(np.float32))
+    return np.asarray(np.sqrt(squared) * np.float32(h))
 
 
 def contour(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
@@ -12,12 +12,11 @@ from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
 from sacroplan.case.steps.resection import Resection
 from sacroplan.errors import Doubt, PlanError
+from sacroplan.fixation.corridor import ScrewPlan
 from sacroplan.metrics import Metrics
-from sacroplan.progress import part
+from sacroplan.parallel import side_by_side
+from sacroplan.progress import Progress, part
 from sacroplan.resection.plan import SIDES
-
-if TYPE_CHECKING:
-    from sacroplan.fixation.corridor import ScrewPlan
 
 LEVELS = ("L4", "L5")
 
@@ -46,13 +45,12 @@ def run(context: Context) -> StageOutput:
     intake: Intake = context.result("intake")
     landmarks = context.result("landmarks")
     resection: Resection = context.result("resection")
-    plans: list[ScrewPlan] = []
-    doubts: list[Doubt] = []
     wanted = [(level, side) for level in LEVELS for side in SIDES]
-    for n, (level, side) in enumerate(wanted):
-        told = part(context.progress, 0.15 * n, 0.15 * (n + 1))
+
+    def pedicle(place: tuple[str, str], told: Progress) -> ScrewPlan | Doubt:
+        level, side = place
         try:
-            plan = plan_pedicle_screw(
+            return plan_pedicle_screw(
                 bones.surfaces[level],
                 level,
                 side,
@@ -63,22 +61,11 @@ def run(context: Context) -> StageOutput:
             )
         except PlanError as error:
             # One pedicle may be too thin or cut off; the construct then stands on the others.
-            doubts.append(
-                Doubt("fixation", f"fixation.no_screw.{level}_{side}", str(error), ("PED-R1",))
-            )
-            continue
-        plans.append(plan)
-        doubts += plan.doubts
-    for side in SIDES:
-        if not any(p.screw.side == side for p in plans):
-            raise PlanError(
-                f"No pedicle screw fits on the {side}: "
-                + " ".join(d.message for d in doubts if d.code.endswith(side))
-            )
-    wings: list[ScrewPlan] = []
-    for n, side in enumerate(SIDES):
+            return Doubt("fixation", f"fixation.no_screw.{level}_{side}", str(error), ("PED-R1",))
+
+    def wing(side: str, told: Progress) -> tuple[ScrewPlan, ...] | Doubt:
         try:
-            wings += plan_wing_screws(
+            return plan_wing_screws(
                 resection.plan.remnants[f"hip_{side}"],
                 resection.plan.cut(f"iliac_{side}").remnant_face,
                 side,
@@ -86,12 +73,31 @@ def run(context: Context) -> StageOutput:
                 landmarks.points,
                 landmarks.hip_radius_mm.get(side),
                 intake.volume,
-                progress=part(context.progress, 0.6 + 0.2 * n, 0.8 + 0.2 * n),
+                progress=told,
             )
         except PlanError as error:
-            doubts.append(
-                Doubt("fixation", f"fixation.no_wing_corridor.{side}", str(error), ("IL-05",))
+            return Doubt("fixation", f"fixation.no_wing_corridor.{side}", str(error), ("IL-05",))
+
+    plans: list[ScrewPlan] = []
+    doubts: list[Doubt] = []
+    for found in side_by_side(pedicle, wanted, part(context.progress, 0.0, 0.6)):
+        if isinstance(found, Doubt):
+            doubts.append(found)
+        else:
+            plans.append(found)
+            doubts += found.doubts
+    for side in SIDES:
+        if not any(p.screw.side == side for p in plans):
+            raise PlanError(
+                f"No pedicle screw fits on the {side}: "
+                + " ".join(d.message for d in doubts if d.code.endswith(side))
             )
+    wings: list[ScrewPlan] = []
+    for pair in side_by_side(wing, SIDES, part(context.progress, 0.6, 1.0)):
+        if isinstance(pair, Doubt):
+            doubts.append(pair)
+        else:
+            wings += pair
     metrics: Metrics = {}
     for plan in plans:
         metrics |= plan.metrics()

@@ -1,0 +1,1 @@
+"""From a plan to the theatre: registration, target error, accuracy simulation, plan export."""

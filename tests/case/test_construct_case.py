@@ -1,0 +1,47 @@
+"""A case that plans screws alone: which stages run, and what case.toml may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sacroplan.case.config import parse_config
+from sacroplan.case.theatre import register_markers
+from sacroplan.errors import CaseError
+from sacroplan.report.stages import STAGES, stages_of
+
+BASE = '[case]\nid = "a"\n[input]\nct = "ct"\n'
+
+
+def _case(folder: Path, text: str) -> Path:
+    (folder / "case.toml").write_text(BASE + text, "utf-8")
+    return folder
+
+
+def test_a_construct_chooses_the_stages(tmp_path: Path) -> None:
+    stages = stages_of(_case(tmp_path, '[fixation]\nconstruct = "L4-L5-S2AI"\n'))
+    names = [s.name for s in stages]
+    assert names[-4:] == ["construct", "construct_rods", "navigation", "dossier"]
+    assert "resection" not in names
+    # Every stage comes after what it reads.
+    for n, stage in enumerate(stages):
+        assert set(stage.needs) <= set(names[:n])
+
+
+def test_without_a_construct_the_whole_plan_runs(tmp_path: Path) -> None:
+    assert stages_of(_case(tmp_path, "[fixation]\nrod_diameter_mm = 5.5\n")) == STAGES
+
+
+def test_wrong_words_are_named_with_their_line() -> None:
+    with pytest.raises(CaseError, match=r"line 6.*'construct'"):
+        parse_config(BASE + '[fixation]\nconstrukt = "L4"\n', "case.toml")
+    with pytest.raises(CaseError, match="aim"):
+        parse_config(BASE + '[fixation]\naim = "luck"\n', "case.toml")
+    with pytest.raises(CaseError, match="draws"):
+        parse_config(BASE + "[navigation]\ndraws = 5\n", "case.toml")
+
+
+def test_theatre_needs_a_plan_first(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match="no robot plan yet"):
+        register_markers(_case(tmp_path, ""), tmp_path / "theatre.mrk.json")
