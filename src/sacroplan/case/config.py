@@ -154,7 +154,7 @@ class GuidesTable(_Table):
     """The cutting guides; ``walls`` is how many sides of the blade a slot captures."""
 
     blade_mm: Annotated[float, Field(ge=0.4, le=2.0)] | None = None
-    walls: Literal[1, 2, 3] = 2
+    walls: Literal[1, 2, 3] = 3
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,4}$")] = "1"
 
 

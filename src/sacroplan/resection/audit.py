@@ -173,9 +173,7 @@ def _away(points: FloatArray, cuts: Sequence[Cut]) -> FloatArray:
     return clear
 
 
-def register(
-    outcome: Surface, target: Surface, cuts: Sequence[Cut]
-) -> tuple[Rigid, float]:
+def register(outcome: Surface, target: Surface, cuts: Sequence[Cut]) -> tuple[Rigid, float]:
     """Rigid motion that lays ``outcome`` over ``target``, and the median residual (mm).
 
     Point-to-plane closest points on uncut bone, from the position given and from the principal axes
@@ -294,9 +292,7 @@ def _measured(
     margin = None
     if tumour is not None:
         # The specimen's face lies one kerf beyond the face that is left on the patient.
-        moved = Surface(
-            piece.vertices + cut.kerf_mm * plane.normal, piece.faces, piece.frame
-        )
+        moved = Surface(piece.vertices + cut.kerf_mm * plane.normal, piece.faces, piece.frame)
         from sacroplan.resection.margin import signed_to
 
         inside_tumour = float(signed_to(tumour, moved.vertices).min())

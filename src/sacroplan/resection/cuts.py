@@ -170,9 +170,7 @@ def _inside(whole: CrossSection, plane: Plane, within: Surface | None) -> CrossS
     return CrossSection(whole.origin, whole.axes, tuple(kept), whole.frame)
 
 
-def _clipped(
-    whole: CrossSection, low: float, high: float, deep: float, top: float
-) -> CrossSection:
+def _clipped(whole: CrossSection, low: float, high: float, deep: float, top: float) -> CrossSection:
     """A section limited to a rectangle of its own plane."""
     if not whole.loops:
         return whole
@@ -230,9 +228,7 @@ def saw_all(bone: Surface, cuts: Sequence[Cut], solid: Any = None) -> SawnBone:
                 "Move its plane in case.toml, or name another bone."
             )
     body = to_manifold(bone, cuts[0].bone) if solid is None else solid
-    blades = manifold3d.Manifold.batch_boolean(
-        [blade(c) for c in cuts], manifold3d.OpType.Add
-    )
+    blades = manifold3d.Manifold.batch_boolean([blade(c) for c in cuts], manifold3d.OpType.Add)
     pieces = [
         from_manifold(m, bone.frame)
         for m in (body - blades).decompose()
@@ -242,8 +238,10 @@ def saw_all(bone: Surface, cuts: Sequence[Cut], solid: Any = None) -> SawnBone:
     remnant: list[Surface] = []
     for piece in pieces:
         gone, stays = borne(piece, cuts)
-        if gone > LEAST_LOOP_MM2 and stays > LEAST_LOOP_MM2 and (
-            piece.volume_mm3 > CRUMB * bone.volume_mm3
+        if (
+            gone > LEAST_LOOP_MM2
+            and stays > LEAST_LOOP_MM2
+            and (piece.volume_mm3 > CRUMB * bone.volume_mm3)
         ):
             names = " and ".join(c.name for c in cuts)
             raise PlanError(

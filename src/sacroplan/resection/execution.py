@@ -173,9 +173,7 @@ class Draws:
     edge: FloatArray
 
 
-def draw(
-    model: ErrorModel, points: FloatArray, normal: FloatArray, draws: int, seed: int
-) -> Draws:
+def draw(model: ErrorModel, points: FloatArray, normal: FloatArray, draws: int, seed: int) -> Draws:
     """Errors of a face with ``points`` (n, 3), turned about their centre.
 
     Offset and angle together give :attr:`ErrorModel.point_sd_mm` over the face.
@@ -268,9 +266,7 @@ def simulate(
     if not found:
         raise PlanError("No cut has a margin, so nothing can be simulated; give a tumour.")
     every = np.stack([a for _, _, a in found])
-    worst = CutExecution(
-        "all cuts", min(m for _, m, _ in found), np.sort(every.min(axis=0))
-    )
+    worst = CutExecution("all cuts", min(m for _, m, _ in found), np.sort(every.min(axis=0)))
     cuts = tuple(CutExecution(n, m, np.sort(a)) for n, m, a in found)
     return Execution(model, cuts, worst)
 
@@ -282,7 +278,9 @@ def share_within(
     """Share of a flat face's points that end within ``limit_mm`` of their plane, over all draws."""
     errors = draw(model, cut_points, normal, draws, seed)
     arms = cut_points - cut_points.mean(axis=0)
-    moved = np.einsum("dij,nj,i->dn", errors.turns, arms, normal) + (errors.shifts @ normal)[:, None]
+    moved = (
+        np.einsum("dij,nj,i->dn", errors.turns, arms, normal) + (errors.shifts @ normal)[:, None]
+    )
     return float((np.abs(moved - (arms @ normal)[None]) <= limit_mm).mean())
 
 

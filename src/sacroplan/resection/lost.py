@@ -70,10 +70,13 @@ class Losses:
             names = [r for r in ROOTS if self.roots.get(f"{r}_{side}") == fate]
             if names:
                 found.setdefault(_run(names), []).append(side)
-        return "; ".join(
-            f"{names} {'both sides' if len(sides) == 2 else sides[0]}"
-            for names, sides in found.items()
-        ) or "none"
+        return (
+            "; ".join(
+                f"{names} {'both sides' if len(sides) == 2 else sides[0]}"
+                for names, sides in found.items()
+            )
+            or "none"
+        )
 
     def kept_roots(self) -> float:
         """Sacral roots kept, one at risk counts half."""
@@ -134,14 +137,10 @@ def _run(names: Sequence[str]) -> str:
             runs[-1].append(n)
         else:
             runs.append([n])
-    return ", ".join(
-        ROOTS[r[0]] if len(r) == 1 else f"{ROOTS[r[0]]}-{ROOTS[r[-1]]}" for r in runs
-    )
+    return ", ".join(ROOTS[r[0]] if len(r) == 1 else f"{ROOTS[r[0]]}-{ROOTS[r[-1]]}" for r in runs)
 
 
-def membership(
-    gone: Surface | None, stays: Surface | None
-) -> Callable[[FloatArray], FloatArray]:
+def membership(gone: Surface | None, stays: Surface | None) -> Callable[[FloatArray], FloatArray]:
     """Half the difference of distances (mm) to what stays and what goes: positive where it goes."""
     import igl
 
@@ -181,7 +180,9 @@ def losses(
         sacrum = _beyond("sacrum", contact.feet, cuts, side_of)
         removed = np.maximum(ilium, sacrum) > 0
         joint_percent[side] = 100.0 * float(contact.areas[removed].sum() / contact.areas.sum())
-        near = [np.abs(c.side(contact.patch)).min() for c in cuts if c.bone in (f"hip_{side}", "sacrum")]
+        near = [
+            np.abs(c.side(contact.patch)).min() for c in cuts if c.bone in (f"hip_{side}", "sacrum")
+        ]
         if near:
             clearance[side] = float(min(near))
     roots = _roots(site, side_of)

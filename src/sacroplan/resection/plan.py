@@ -204,9 +204,7 @@ def plan_resection(
     return make(site, choice, tuple(cuts.values()), placed.whole, told, progress)
 
 
-def own_cut(
-    name: str, given: OwnCut, automatic: Cut | None, site: Site, kerf_mm: float
-) -> Cut:
+def own_cut(name: str, given: OwnCut, automatic: Cut | None, site: Site, kerf_mm: float) -> Cut:
     """The user's cut; without a bone of its own it replaces the automatic one of its name."""
     bone = given.bone or (automatic.bone if automatic is not None else None)
     if automatic is not None and automatic.kind != "osteotomy":
@@ -230,9 +228,7 @@ def _single(
     if name in ("iliac_left", "iliac_right"):
         side = name.removeprefix("iliac_")
         notch = site.point(f"GSN_{side[0].upper()}")
-        return iliac_cut(
-            side, surface, plane, kerf_mm, site.pelvis, notch, site.solid(bone)
-        )
+        return iliac_cut(side, surface, plane, kerf_mm, site.pelvis, notch, site.solid(bone))
     cut = osteotomy(name, bone, surface, plane, kerf_mm, None, site.solid(bone))
     if automatic is None or bone.startswith("hip_") is False or not automatic.outline.loops:
         return cut
@@ -263,7 +259,13 @@ def _chain(name: str, given: OwnCut, frame: str) -> Profile | None:
         points = given.plane.point + np.array([[-half], [half]]) * along
         open_ends = given.width_mm is None
     return profile(
-        points, e, given.plane.normal, frame, open_ends=open_ends, depth_mm=given.depth_mm, name=name
+        points,
+        e,
+        given.plane.normal,
+        frame,
+        open_ends=open_ends,
+        depth_mm=given.depth_mm,
+        name=name,
     )
 
 
@@ -294,9 +296,7 @@ def moved(plan: ResectionPlan, site: Site, planes: Mapping[str, Plane]) -> Resec
             cuts[name] = polyplane(
                 name, cut.bone, site.bone(cut.bone), chain, cut.kerf_mm, None, site.solid(cut.bone)
             )
-    whole = tuple(
-        b for b in ("sacrum", "L5") if b in plan.specimen and b not in plan.whole_mm3
-    )
+    whole = tuple(b for b in ("sacrum", "L5") if b in plan.specimen and b not in plan.whole_mm3)
     told = tuple(d for d in plan.doubts if d.code == "resection.margin_impossible")
     return make(site, plan.choice, tuple(cuts.values()), whole, told, before=plan)
 
@@ -389,8 +389,10 @@ def make(
     progress(0.9, "what is lost")
     l5 = 0.0
     if "L5" in gone:
-        l5 = 100.0 if "L5" not in stays else 100.0 * gone["L5"].volume_mm3 / (
-            gone["L5"].volume_mm3 + stays["L5"].volume_mm3
+        l5 = (
+            100.0
+            if "L5" not in stays
+            else 100.0 * gone["L5"].volume_mm3 / (gone["L5"].volume_mm3 + stays["L5"].volume_mm3)
         )
     lost = losses(site, cuts, gone, stays, l5)
     doubts += _loss_doubts(site, lost)
@@ -443,13 +445,13 @@ def _margins(
     known = {} if before is None else {m.cut: m for m in before.margins}
     margins = []
     for cut in cuts:
-        unchanged = before is not None and cut.name in known and (
-            _bone_key(cut, cuts) == _bone_key(cut, before.cuts)
+        unchanged = (
+            before is not None
+            and cut.name in known
+            and (_bone_key(cut, cuts) == _bone_key(cut, before.cuts))
         )
         margins.append(
-            known[cut.name]
-            if unchanged
-            else cut_margin(cut, tumour, specimen_face(cut, gone))
+            known[cut.name] if unchanged else cut_margin(cut, tumour, specimen_face(cut, gone))
         )
     # While a plane is dragged only the cut faces change; the rest of the map is made at the end.
     return tuple(margins), {} if before is not None else cover(specimen, tumour)

@@ -151,16 +151,16 @@ def checked(choice: Choice) -> Choice:
     """The choice, or a :class:`PlanError` that says what does not go together."""
     if choice.kind in ("hemi", "hemipelvectomy") and choice.side is None:
         raise PlanError(
-            f"A resection of type {choice.kind!r} needs a side: write side = \"left\" or \"right\" "
+            f'A resection of type {choice.kind!r} needs a side: write side = "left" or "right" '
             "under [resection] in case.toml."
         )
     if choice.kind in ("high", "mid", "low") and choice.l5 != "none":
         raise PlanError(
             f"A {choice.kind} partial sacrectomy leaves S1's endplate, so it cannot take L5 along; "
-            "choose type \"total\" or \"hemi\", or l5 = \"none\"."
+            'choose type "total" or "hemi", or l5 = "none".'
         )
     if choice.l5 == "partial" and choice.side is None:
-        raise PlanError("A part of L5 has a side: write side = \"left\" or \"right\".")
+        raise PlanError('A part of L5 has a side: write side = "left" or "right".')
     if not 1 <= choice.lowest <= 5:
         raise PlanError(f"The lowest level is {choice.lowest}; 1 to 5 (S1 to S5) are possible.")
     return choice
@@ -239,7 +239,9 @@ def _half(cut: Cut, plane: Plane) -> Cut:
     t = np.array([-n[1], n[0]])
     far = 300.0
     foot = offset * n
-    half = np.array([foot - far * t, foot + far * t, foot + far * t + far * n, foot - far * t + far * n])
+    half = np.array(
+        [foot - far * t, foot + far * t, foot + far * t + far * n, foot - far * t + far * n]
+    )
     common = manifold3d.CrossSection(
         [np.asarray(p) for p in outline.loops], manifold3d.FillRule.Positive
     ) ^ manifold3d.CrossSection([half], manifold3d.FillRule.NonZero)

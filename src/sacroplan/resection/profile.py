@@ -75,7 +75,9 @@ class Profile:
 
     def side(self, points: FloatArray) -> FloatArray:
         """(n,) signed distance across the blade, positive on the specimen's side."""
-        q = (np.asarray(points, dtype=np.float64).reshape(-1, 3) - self.points[0]) @ self.basis[:, :2]
+        q = (np.asarray(points, dtype=np.float64).reshape(-1, 3) - self.points[0]) @ self.basis[
+            :, :2
+        ]
         p = self.flat.copy()
         p[0] += FAR_MM * _direction(p[1], p[0])
         p[-1] += FAR_MM * _direction(p[-2], p[-1])
@@ -90,7 +92,9 @@ class Profile:
         sign = np.einsum("nx,nx->n", q - a[near], left[near])
         # At a corner the two facets may disagree; the one that is met more squarely decides.
         tie = np.abs(gap - gap.min(axis=1, keepdims=True)) < 1e-9
-        square = np.einsum("nkx,kx->nk", q[:, None] - foot, left / np.linalg.norm(left, axis=1)[:, None])
+        square = np.einsum(
+            "nkx,kx->nk", q[:, None] - foot, left / np.linalg.norm(left, axis=1)[:, None]
+        )
         best = np.where(tie, np.abs(square), -1.0).argmax(axis=1)
         sign = np.where(tie.sum(axis=1) > 1, square[rows, best], sign)
         return np.asarray(np.where(sign >= 0, 1.0, -1.0) * gap[rows, near])

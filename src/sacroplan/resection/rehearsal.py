@@ -51,7 +51,9 @@ def steps_table(plan: ResectionPlan) -> tuple[tuple[str, str], ...]:
             )
         out.append((name, words))
     pieces = ", ".join(sorted(plan.specimen)).replace("_", " ")
-    out.append(("specimen", f"Lift the specimen out: {pieces}, {plan.specimen_mm3 / 1000:.0f} cm3."))
+    out.append(
+        ("specimen", f"Lift the specimen out: {pieces}, {plan.specimen_mm3 / 1000:.0f} cm3.")
+    )
     return tuple(out)
 
 

@@ -111,9 +111,7 @@ def site_of(context: Context) -> Site:
         path = context.input_path(file)
         mask = read_mask(path, geometry)
         vessels[name] = tumour_from_mask(geometry, mask, f"vessel mask {path.name}").surface
-    return Site(
-        bones.surfaces, landmarks.frames, landmarks.points, find_tumour(context), vessels
-    )
+    return Site(bones.surfaces, landmarks.frames, landmarks.points, find_tumour(context), vessels)
 
 
 def planes_of(plan: ResectionPlan) -> list[tuple[str, Plane, float]]:
