@@ -85,10 +85,10 @@ def _along(site: Site, facet: Facet) -> FloatArray:
 def _seen(facet: Facet, back: FloatArray) -> FloatArray:
     """(3,) the bone's surface over the middle of the cut, towards the surgeon."""
     points = np.concatenate([facet.outline.to_world(p) for p in facet.outline.loops])
-    centre = facet.outline.centroid
-    aside = points - centre
-    aside = aside - np.outer(aside @ back, back)
-    near = np.linalg.norm(aside, axis=1) < np.quantile(np.linalg.norm(aside, axis=1), 0.3) + 1.0
+    along = points @ np.cross(facet.plane.normal, back)
+    middle = 0.5 * (along.min() + along.max())
+    # What lies over the middle half of the cut: behind the canal a section has a loop of its own.
+    near = np.abs(along - middle) <= 0.25 * float(np.ptp(along)) + 0.5
     return np.asarray(points[near][int(np.argmax(points[near] @ back))])
 
 

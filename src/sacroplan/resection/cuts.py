@@ -21,7 +21,7 @@ CutKind = Literal["osteotomy", "disc", "joint"]
 OUTLINE_REACH_MM = 3.0
 """The saw overshoots the bone's outline by this much, so that the cut is complete."""
 
-ON_FACE_MM = 1e-6
+ON_FACE_MM = 1e-5
 """A vertex this near to a cut face lies on it."""
 
 CRUMB = 0.02

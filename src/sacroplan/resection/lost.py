@@ -102,7 +102,7 @@ class Losses:
             )
         for fate in ("lost", "at risk", "kept"):
             out[f"resection.roots.{fate.replace(' ', '_')}"] = Metric(
-                self.root_words(fate), "text", f"Nerve roots {fate}",  # type: ignore[arg-type]
+                self.root_words(fate), "text", f"Nerve roots {fate}",
                 ("DIM-05", "SP-RES-07"),
             )  # fmt: skip
         for name, function in self.function.items():
@@ -202,7 +202,7 @@ def _beyond(
     own = [c for c in cuts if c.bone == bone and c.kind == "osteotomy"]
     named = all(c.name.startswith(("iliac_", "pubis_", "ischium_")) for c in own)
     if own and named:
-        return np.min([c.side(points) for c in own], axis=0)
+        return np.asarray(np.min([c.side(points) for c in own], axis=0))
     return side_of[bone](points)
 
 

@@ -75,7 +75,8 @@ def outline_face(cut: Cut) -> Surface:
         faces = np.asarray(manifold3d.triangulate(loops), dtype=np.int32)
         points = facet.outline.to_world(np.concatenate(loops))
         parts.append(Surface(points + 0.5 * cut.kerf_mm * facet.plane.normal, faces, cut.frame))
-    return concatenate(parts) if parts else Surface(np.zeros((0, 3)), np.zeros((0, 3)), cut.frame)
+    empty = Surface(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int32), cut.frame)
+    return concatenate(parts) if parts else empty
 
 
 def specimen_face(cut: Cut, pieces: Mapping[str, Surface]) -> Surface:

@@ -416,7 +416,7 @@ def _oblique(choice: Choice, site: Site, plane: Plane) -> Cut:
     far = corner + np.array([1.0, steep]) * 90.0
 
     def world(q: FloatArray) -> FloatArray:
-        return plane.point - q[0] * out + q[1] * caudal
+        return np.asarray(plane.point - q[0] * out + q[1] * caudal)
 
     points = np.stack([world(corner - [0.0, 60.0]), world(corner), world(far)])
     chain = profile(points, dorsal, out, site.frame, name="sacral")

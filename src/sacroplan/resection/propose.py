@@ -145,7 +145,8 @@ def undominated(options: Sequence[Option]) -> list[bool]:
     costs[:, 0] = np.maximum(costs[:, 0], -40.0)
     no_worse = (costs[None] <= costs[:, None] + 1e-9).all(axis=2)
     better = (costs[None] < costs[:, None] - STILL_MM).any(axis=2)
-    return [not bool(v) for v in (no_worse & better).any(axis=1)]
+    beaten = np.asarray(no_worse & better)
+    return [not bool(row.any()) for row in beaten]
 
 
 def picture(proposal: Proposal) -> bytes:
