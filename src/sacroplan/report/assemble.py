@@ -25,7 +25,13 @@ from sacroplan.report.model import (
     View,
     view_frame,
 )
-from sacroplan.report.resection import execution_table, loss_table, margin_pictures, steps_of
+from sacroplan.report.resection import (
+    execution_table,
+    function_table,
+    loss_table,
+    margin_pictures,
+    steps_of,
+)
 from sacroplan.report.slices import across_plane, along_axis, standard
 
 BONE = "#e3d7bf"
@@ -323,10 +329,11 @@ def sections(r: Results) -> tuple[Section, ...]:
                      (*whole, "osteotomy planes"), (("specimen", 0.75),)),
                 View("resection-apart", "Specimen drawn apart, from the left", "left",
                      ("bones that stay", "specimen drawn apart")),
-                View("resection-apart-oblique", "Specimen drawn apart, oblique", "oblique",
+                View("resection-apart-top", "Specimen drawn apart, from the head", "top",
                      ("bones that stay", "specimen drawn apart")),
             ),
-            tables=(margin_table(r), loss_table(r.resection.plan), *execution_table(r),
+            tables=(margin_table(r), loss_table(r.resection.plan),
+                    function_table(r.resection.plan), *execution_table(r),
                     steps_of(r.resection)),
             pictures=margin_pictures(r.resection.plan),
             slices=cut_slices(r),

@@ -17,7 +17,7 @@ RANGE_MM = 30.0
 
 
 def loss_table(plan: ResectionPlan) -> Table:
-    """Joints, roots and ligaments by side."""
+    """Joints, roots and ligaments by side, as the dossier's table."""
     lost = plan.losses
     rows = [
         (
@@ -34,11 +34,21 @@ def loss_table(plan: ResectionPlan) -> Table:
         (f"{name.capitalize()} ligament", *(lost.ligaments[f"{name}_{s}"] for s in SIDES))
         for name in LIGAMENTS
     ]
-    for name, function in lost.function.items():
+    return Table("What is lost", ("", "Left", "Right"), tuple(rows))
+
+
+def function_table(plan: ResectionPlan) -> Table:
+    """Function to be expected of the roots that are kept, with its sources."""
+    rows = []
+    for name, function in plan.losses.function.items():
         span = function.percent
-        words = "not verified" if span is None else f"{span[0]:g} to {span[1]:g} %"
-        rows.append((f"Patients with normal {name}", words, function.words))
-    return Table("What is lost", ("", "Left", "Right (for function: the sources)"), tuple(rows))
+        words = "not verified"
+        if span is not None:
+            words = f"{span[0]:g} %" if span[0] == span[1] else f"{span[0]:g} to {span[1]:g} %"
+        rows.append((name.capitalize(), words, function.words))
+    return Table(
+        "Function by the roots kept", ("", "Patients with normal function", "Sources"), tuple(rows)
+    )
 
 
 def execution_table(r: Any) -> tuple[Table, ...]:

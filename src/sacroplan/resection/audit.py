@@ -30,7 +30,7 @@ BESIDE_MM = 4.0
 RIM_MM = 2.0
 """The rim of a face is left out of its plane: saw and image round it."""
 
-SAMPLES = 6000
+SAMPLES = 3000
 ROUNDS = 60
 TRIM = 0.8
 """Share of the nearest pairs that registration uses; the rest is bone that is gone, or metal."""
@@ -184,7 +184,7 @@ def register(outcome: Surface, target: Surface, cuts: Sequence[Cut]) -> tuple[Ri
     best: tuple[float, Rigid] | None = None
     for n, start in enumerate(starts):
         some = slice(None, None, 6)
-        rigid, residual = _closest(points[some], normals[some], target, cuts, start, ROUNDS // 2)
+        rigid, residual = _closest(points[some], normals[some], target, cuts, start, ROUNDS // 3)
         if best is None or residual < best[0]:
             best = (residual, rigid)
         if n == 0 and residual < 0.3:

@@ -226,7 +226,7 @@ def _roots(
     """Fate of L5 to S5 on both sides, by where canal and foramina lie."""
     out: dict[str, Fate] = {}
     hold = evidence.value("SP-RES-07")
-    canal = []
+    canal = [np.asarray(site.points.get("S1EP_POST", site.middle(0.0)))]
     for n in FORAMINA:
         dorsal = [site.points.get(f"S{n}PF_{s}") for s in "LR"]
         ventral = [site.points.get(f"S{n}AF_{s}") for s in "LR"]
@@ -248,7 +248,8 @@ def _roots(
             if at is None:
                 out[f"S{n}_{side}"] = "unknown"
                 continue
-            above = float(beside[: min(n, len(canal))].max())
+            # A root leaves the sac a level above its foramen.
+            above = float(beside[:n].max())
             here = float(side_of["sacrum"](at[None])[0])
             if above > hold or here >= site.foramen_radius:
                 out[f"S{n}_{side}"] = "lost"
@@ -258,7 +259,7 @@ def _roots(
                 out[f"S{n}_{side}"] = "kept"
         # A root below one that is cut across the canal cannot be kept: the sac ends there.
         for n in range(2, 6):
-            if float(beside[: min(n, len(canal))].max()) > hold:
+            if float(beside[:n].max()) > hold:
                 out[f"S{n}_{side}"] = "lost"
     return out
 
