@@ -27,8 +27,10 @@ FACING_DEG = 30.0
 BESIDE_MM = 4.0
 """How far outside the planned outline the face may begin."""
 
-RIM_MM = 2.0
-"""The rim of a face is left out of its plane: saw and image round it."""
+ROUGH_MM = 0.5
+ALIKE_DEG = 12.0
+"""What lies further from the face's own plane, or at a larger angle, is the bone beside it: a saw cut is
+flat to within its blade's play."""
 
 SAMPLES = 3000
 ROUNDS = 60
@@ -281,11 +283,14 @@ def _measured(
         return None
     points = piece.triangles.mean(axis=1)
     weight = np.linalg.norm(piece.area_vectors, axis=1)
-    on = np.abs(plane.distance(points)) < RIM_MM / 2.0
+    on = np.abs(plane.distance(points)) < ROUGH_MM
+    on &= piece.face_normals @ plane.normal > np.cos(np.deg2rad(ALIKE_DEG))
+    if not on.any():
+        return None
     points, weight = points[on], weight[on]
     off = face.distance(points)
-    achieved = _corners(piece, plane)
-    off_corners = face.distance(achieved)
+    # The largest distance is met at a corner of the face.
+    off_corners = face.distance(piece.triangles[on].reshape(-1, 3))
     signed = np.concatenate([off, off_corners])
     gouin = 0.0 if signed.min() <= 0.0 <= signed.max() else float(np.abs(signed).min())
     angle = float(np.degrees(np.arccos(np.clip(plane.normal @ face.normal, -1.0, 1.0))))
@@ -304,12 +309,6 @@ def _measured(
         float(np.sqrt(np.average(off**2, weights=weight))), angle,
         float(face.distance(centre)), margin, planned, float(weight.sum()), points,
     )  # fmt: skip
-
-
-def _corners(piece: Surface, plane: Plane) -> FloatArray:
-    """Vertices of the face that lie on its own plane: where the largest distance is met."""
-    on = np.abs(plane.distance(piece.vertices)) < RIM_MM / 2.0
-    return piece.vertices[on] if on.any() else piece.vertices
 
 
 def _flat(piece: Surface, towards: FloatArray) -> Plane | None:
