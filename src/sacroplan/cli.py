@@ -260,6 +260,73 @@ def check_ct(
         typer.echo(f"! {doubt.message}")
 
 
+@app.command()
+def propose(
+    folder: Annotated[Path, typer.Argument(help="Case folder, planned up to landmarks.")],
+    margin: Annotated[
+        float | None, typer.Option(help="Wanted margin, mm; without it that of case.toml.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Compare the types of resection for this tumour: margin, roots, sacroiliac joint, bone.
+
+    Writes dossier/resection/options.json and options.png. Example: sacroplan propose case7
+    """
+    from sacroplan.case.outcome import propose_case
+
+    _announce(json_output)
+    with _bar("options", json_output) as progress:
+        table = propose_case(folder, margin, progress)
+    if json_output:
+        typer.echo(json.dumps(table, indent=2))
+        return
+    typer.echo("      margin  roots  SI joints     bone  type (* nothing beats it)")
+    for n, o in enumerate(table["options"], start=1):
+        mark = "*" if o["best"] else " "
+        advised = "  <- advised" if table["advised"] == n else ""
+        typer.echo(
+            f"{n:3d}{mark} {o['margin_mm']:6.1f} mm {o['roots_kept']:4.1f}  {o['si_joint_percent']:6.0f} % "
+            f"{o['bone_cm3']:6.0f} cm3  {o['title']}{advised}"
+        )
+    if table["advised"] is None:
+        typer.echo(f"! No type keeps {table['wanted_margin_mm']:g} mm to the tumour.")
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="Case folder whose resection is planned.")],
+    postop: Annotated[
+        Path,
+        typer.Option(
+            help="After surgery or cutting: STL of the bones that stay, a label map, or a CT."
+        ),
+    ],
+    json_output: Json = False,
+) -> None:
+    """Compare the bone after surgery with the plan: location, angle and margin of every cut.
+
+    Writes dossier/audit/audit.json. Example: sacroplan audit case7 --postop postop_bones.stl
+    """
+    from sacroplan.case.outcome import audit_case
+
+    _announce(json_output)
+    with _bar("audit", json_output) as progress:
+        table = audit_case(folder, postop, progress)
+    if json_output:
+        typer.echo(json.dumps(table, indent=2))
+        return
+    typer.echo(f"Registered on uncut bone, median residual {table['registration_mm']:.2f} mm.")
+    for c in table["cuts"]:
+        margin = "" if c["margin_mm"] is None else f", margin {c['margin_mm']:.1f} mm"
+        typer.echo(
+            f"  {c['cut']}: location {c['location_iso_mm']:.1f} mm (ISO 1101, largest) / "
+            f"{c['location_gouin_mm']:.1f} mm (Gouin, least), mean {c['mean_mm']:+.1f} mm, "
+            f"angle {c['angle_deg']:.1f} degrees{margin}"
+        )
+    for name in table["missing"]:
+        typer.echo(f"! No face was found near the planned cut {name}.")
+
+
 def _list_series(path: Path, series: str | None, json_output: bool) -> None:
     from sacroplan.formats.ct import list_series
 

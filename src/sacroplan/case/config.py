@@ -6,7 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sacroplan.errors import CaseError
 
@@ -83,19 +90,48 @@ class TumourTable(_Table):
 
 
 class CutTable(_Table):
-    """The user's own plane for one cut; the normal points to the specimen."""
+    """The user's own cut; the normal points to the specimen.
 
-    point_mm: Vector
+    One plane by ``point_mm`` and ``normal``; a chain of planes by ``points_mm``, ``normal`` (of its
+    first facet) and ``saw``, the direction out of the bone along the blade.
+    """
+
+    point_mm: Vector | None = None
     normal: Vector
+    bone: Literal["sacrum", "L5", "hip_left", "hip_right"] | None = None
+    points_mm: Annotated[tuple[Vector, ...], Field(min_length=2, max_length=12)] | None = None
+    saw: Vector | None = None
+    depth_mm: Annotated[float, Field(gt=2, le=200)] | None = None
+    width_mm: Annotated[float, Field(gt=3, le=400)] | None = None
+    open_ends: bool = True
+
+    @model_validator(mode="after")
+    def _placed(self) -> CutTable:
+        if (self.point_mm is None) == (self.points_mm is None):
+            raise ValueError("a cut has either point_mm (one plane) or points_mm (a chain)")
+        return self
 
 
 class ResectionTable(_Table):
     """The osteotomies."""
 
-    type: Literal["total"] = "total"
+    type: Literal[
+        "total", "high", "mid", "low", "hemi", "hemipelvectomy", "free",
+        "kaiser-2025-case-2", "kaiser-2025-case-3",
+    ] = "total"  # fmt: skip
+    side: Literal["left", "right"] | None = None
+    l5: Literal["none", "partial", "whole"] = "none"
+    joint: Literal["osteotomy", "disarticulation"] = "osteotomy"
+    line: Literal["midline", "foramina", "oblique"] = "midline"
+    lowest: Literal["S1", "S2", "S3", "S4", "S5"] = "S5"
     kerf_mm: Annotated[float, Field(ge=0.3, le=3.0)] | None = None
     margin_mm: Annotated[float, Field(ge=0.0, le=40.0)] | None = None
-    cuts: dict[Literal["l5_s1", "iliac_left", "iliac_right"], CutTable] = Field(
+    margins_mm: dict[str, Annotated[float, Field(ge=0.0, le=40.0)]] = Field(default_factory=dict)
+    cuts: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,23}$")], CutTable] = Field(
+        default_factory=dict
+    )
+    planes: str | None = None
+    vessels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], str] = Field(
         default_factory=dict
     )
 
@@ -129,9 +165,11 @@ class ImplantTable(_Table):
 
 
 class GuidesTable(_Table):
-    """The cutting guides."""
+    """The cutting guides; ``walls`` is how many sides of the blade a slot captures."""
 
     blade_mm: Annotated[float, Field(ge=0.4, le=2.0)] | None = None
+    walls: Literal[1, 2, 3] = 3
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,4}$")] = "1"
 
 
 class MechanicsTable(_Table):
@@ -268,12 +306,15 @@ body_mass_kg = 70          # scales loads given in body weight
 {mri}[tumour]
 {tumour}
 [resection]
-type = "total"             # L5-S1 disc and one osteotomy per ilium
+type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see docs/tutorial-resection.md
+# side = "right"           # of a hemisacrectomy or hemipelvectomy
+# l5 = "partial"           # or whole: L5 goes along
 # kerf_mm = 1.25           # bone the blade removes [GDE-05]
 # margin_mm = 10           # wanted planned margin in bone [MAR-3]
 # [resection.cuts.iliac_left]   # your own plane; the normal points to the specimen
 # point_mm = [60.0, 30.0, -20.0]
 # normal = [-1.0, 0.0, 0.0]
+# planes = "planes.mrk.json"    # under [resection]: planes moved in 3D Slicer replace the automatic ones
 
 # levels_confirmed = true under [patient]: the count of the vertebrae was checked by a person
 # landmarks = "landmarks.mrk.json" under [input]: points moved in 3D Slicer replace the automatic ones

@@ -75,7 +75,8 @@ class RunReport:
         return [dict(d) for r in self.records for d in r.doubts]
 
 
-def _context(folder: Path) -> Context:
+def context_of(folder: Path) -> Context:
+    """What stages see of a case folder."""
     loaded: dict[str, Any] = {}
 
     def load(name: str) -> Any:
@@ -102,7 +103,7 @@ def run(
 ) -> RunReport:
     """Bring a case up to date and return what is now known."""
     told = listener or Quiet()
-    context = _context(folder)
+    context = context_of(folder)
     records: list[StageRecord] = []
     states: list[State] = []
     digests: dict[str, str] = {}
@@ -137,7 +138,7 @@ def status(
     folder: Path, stages: tuple[Stage, ...]
 ) -> list[tuple[Stage, State, StageRecord | None]]:
     """Which stages are done, stale (something above them changed) or missing; runs nothing."""
-    context = _context(folder)
+    context = context_of(folder)
     digests: dict[str, str] = {}
     out: list[tuple[Stage, State, StageRecord | None]] = []
     for stage in stages:

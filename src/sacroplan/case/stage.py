@@ -69,6 +69,7 @@ class Stage:
     parameters : the part of the configuration that is read, as plain data.
     inputs : files or folders that are read. run : the work.
     seconds : typical duration on two cores, for the time left only.
+    unfit : a sentence where the stage does not plan this case (it then yields None and a doubt).
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage:
     inputs: Callable[[Context], list[Path]]
     run: Callable[[Context], StageOutput]
     seconds: float
+    unfit: Callable[[Context], str | None] = lambda _context: None
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,11 @@ def _drop_orphans(case: Path, before: StageRecord | None, files: Mapping[str, st
             path.unlink()
 
 
+def _left_out(stage: Stage, why: str) -> StageOutput:
+    """What a stage yields that does not plan this case."""
+    return StageOutput(None, {}, (Doubt("plan", f"{stage.name}.not_planned", why, ()),))
+
+
 def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str]) -> StageRecord:
     """Run a stage and put its folder in place in one step: a kill leaves the old or the new."""
     folder = stage_folder(context.folder, stage.name)
@@ -223,7 +230,8 @@ def execute(stage: Stage, context: Context, key: str, inputs: Mapping[str, str])
         if fresh.exists():
             shutil.rmtree(fresh)
         fresh.mkdir(parents=True)
-        output = stage.run(context)
+        why = stage.unfit(context)
+        output = stage.run(context) if why is None else _left_out(stage, why)
         store.dump(output.result, fresh)
         for name, write in sorted(output.files.items()):
             path = fresh / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,13 +77,22 @@ def polygon_area(loop: FloatArray) -> float:
     return float(0.5 * (x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
 
 
-def section(surface: Surface, plane: Plane, up: FloatArray | None = None) -> CrossSection:
-    """Section of a closed surface by a plane; ``loops`` is empty where they do not meet."""
+def section(
+    surface: Surface, plane: Plane, up: FloatArray | None = None, solid: Any = None
+) -> CrossSection:
+    """Section of a closed surface by a plane; ``loops`` is empty where they do not meet.
+
+    ``solid`` is the surface's manifold3d solid where it is at hand: it need not be built again.
+    """
     from sacroplan.geometry.booleans import to_manifold
 
     same_frame(surface, plane)
     axes = plane_axes(plane, up)
-    local = Surface((surface.vertices - plane.point) @ axes, surface.faces, surface.frame)
-    polygons = to_manifold(local, "the solid to be sectioned").slice(0.0).to_polygons()
+    if solid is None:
+        local = Surface((surface.vertices - plane.point) @ axes, surface.faces, surface.frame)
+        placed = to_manifold(local, "the solid to be sectioned")
+    else:
+        placed = solid.transform(np.column_stack([axes.T, -axes.T @ plane.point]))
+    polygons = placed.slice(0.0).to_polygons()
     loops = tuple(np.asarray(p, dtype=np.float64) for p in polygons if len(p) >= 3)
     return CrossSection(plane.point, axes, loops, surface.frame)

@@ -80,6 +80,10 @@ def cut_line(
     reach_mm: float,
     minimum_mm: float,
     notch: FloatArray | None = None,
+    outline: CrossSection | None = None,
+    up: FloatArray | None = None,
+    back: FloatArray | None = None,
+    centred: bool = False,
 ) -> CutLine:
     """The cut line of one ilium and the stretch of it that a guide of ``length_mm`` covers.
 
@@ -88,10 +92,14 @@ def cut_line(
     the level of ``notch`` (3,), the apex of the greater sciatic notch. Raises :class:`PlanError`
     where the plane misses the ilium, cannot be sawn from behind, or leaves less than
     ``minimum_mm``.
+
+    ``outline`` limits the line to a facet of a cut, ``up`` is the way along it (cranial without),
+    ``back`` the surgeon's side (posterior without); ``centred`` puts the stretch round ``psis``.
     """
     same_frame(hip, cut, axes)
-    up, posterior = axes.axes[:, 1], -axes.axes[:, 0]
-    loop = _nearest_loop(section(hip, cut, up), psis, reach_mm)
+    up = axes.axes[:, 1] if up is None else unit(up)
+    posterior = -axes.axes[:, 0] if back is None else unit(back)
+    loop = _nearest_loop(section(hip, cut, up) if outline is None else outline, psis, reach_mm)
     if notch is not None:
         loop = loop[(loop - notch) @ up >= 0.0]
         if not len(loop):
@@ -119,6 +127,7 @@ def cut_line(
             length_mm,
             notch_mm,
             reach_mm,
+            centred,
         )
         if high - low < minimum_mm:
             raise PlanError(
@@ -189,10 +198,16 @@ def _stretch(
     length_mm: float,
     notch_mm: float,
     reach_mm: float,
+    centred: bool,
 ) -> tuple[float, float, bool]:
     exposed = np.linalg.norm(points - psis, axis=1) <= reach_mm
     if not exposed.any():
         return 0.0, 0.0, False
+    if centred:
+        middle = float(a[int(np.argmin(np.linalg.norm(points - psis, axis=1)))])
+        first, last = float(a[exposed].min()) + notch_mm, float(a[exposed].max()) - notch_mm
+        low = max(first, min(middle - 0.5 * length_mm, last - length_mm))
+        return low, min(last, low + length_mm), False
     high = float(a[exposed].max())
     crest = bool(exposed[-1])
     low = max(high - length_mm, float(a[0]) + notch_mm, float(a[exposed].min()))

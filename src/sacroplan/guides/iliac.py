@@ -1,4 +1,4 @@
-"""Cutting guide for the iliac osteotomy of a total sacrectomy, posterior approach, one per side.
+"""Cutting guide for one osteotomy: of the ilium from behind, or of another bone and side.
 
 The guide is a shell on the outer table and the crest beside the cut, with a captured saw slot, three
 K-wire sleeves in the bone that stays, and engraved marks. Fit and slot are exact: the bone-facing side
@@ -17,9 +17,11 @@ import numpy as np
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
+from sacroplan.geometry.slicing import CrossSection
 from sacroplan.geometry.surface import Surface
 from sacroplan.guides.cutline import CutLine, cut_line
 from sacroplan.guides.fit import Contact, Stability
+from sacroplan.guides.rocking import Constraint, constraint
 from sacroplan.guides.seat import SEAT_GRID_MM, GuideFrame, Seat
 from sacroplan.guides.wires import KWire
 from sacroplan.metrics import Metric, Metrics
@@ -29,6 +31,15 @@ Side = Literal["left", "right"]
 
 OVERLAP_MM3 = 1.0
 """More common volume with the bone than this is a fault of the construction, not rounding."""
+
+SKIRT_MM = 0.8
+"""A wall below this is a feather that breaks off in the wound; two strands of a nozzle."""
+
+BITE_MM = 1.2
+SKIRT_ROUNDS = 2
+SKIRT_LOSS = 0.02
+SKIRT_SAMPLES = 5000
+"""Radius of a bite out of a feathered rim; rounds of looking again; most of the body that may go in one."""
 
 LIFTS_MM = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Heights at which the guide is tried against the bone on its way off."""
@@ -48,6 +59,10 @@ class GuideInput:
     version : design iteration, engraved.
     notch : (3,) LPS apex of the greater sciatic notch; the cut line ends at its level. Without it
         the line ends where the bone does.
+    name : of another osteotomy than the ilium's; the guide is called after it. ``hip`` is then the
+        bone that is sawn, ``psis`` the point where the surgeon sees the cut.
+    outline, up, back, centred : see :func:`cutline.cut_line`. screws : planned screws, which the
+        K-wires miss.
     """
 
     side: Side
@@ -60,6 +75,22 @@ class GuideInput:
     avoid: tuple[Surface, ...] = ()
     version: str = "1"
     notch: FloatArray | None = None
+    name: str = ""
+    outline: CrossSection | None = None
+    up: FloatArray | None = None
+    back: FloatArray | None = None
+    centred: bool = False
+    screws: tuple[Surface, ...] = ()
+
+    @property
+    def guide_name(self) -> str:
+        """Name of the part."""
+        return f"guide_{self.name}" if self.name else f"guide_iliac_{self.side}"
+
+    @property
+    def approach(self) -> FloatArray:
+        """(3,) where the surgeon stands."""
+        return -self.axes.axes[:, 0] if self.back is None else unit(self.back)
 
 
 def _row(row: str, name: str) -> Any:
@@ -68,7 +99,12 @@ def _row(row: str, name: str) -> Any:
 
 @dataclass(frozen=True)
 class GuideParameters:
-    """Dimensions of a guide (mm, degrees); the defaults are evidence rows."""
+    """Dimensions of a guide (mm, degrees); the defaults are evidence rows.
+
+    ``walls`` is how far the slot captures the blade: 1 only the wall of the bone that stays, on which
+    the blade lies; 2 both walls, one end open, so that the blade slides in from the side; 3 both walls
+    and both ends.
+    """
 
     blade_mm: float = _row("GDE-04", "blade")
     slot_clearance_mm: float = _row("GDE-04", "clearance")
@@ -102,6 +138,7 @@ class GuideParameters:
     letter_mm: float = _row("GDE-10", "letter_height")
     mark_depth_mm: float = _row("SP-GDE-06", "mark_depth")
     mark_stroke_mm: float = _row("SP-GDE-06", "mark_stroke")
+    walls: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +185,15 @@ class Guide:
     marks: tuple[str, ...]
     bounds_mm: FloatArray
     doubts: tuple[Doubt, ...]
+    seating: Constraint | None = None
+    reach_mm: tuple[float, float] = (0.0, 0.0)
+    screws_missed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Name under which its figures stand: the side of an iliac guide, else the cut."""
+        start = f"guide_iliac_{self.side}"
+        return self.side if self.name == start else self.name.removeprefix("guide_")
 
     @property
     def coverage_percent(self) -> float:
@@ -257,9 +303,19 @@ class Guide:
                 p.approach_deg,
             ),
         }
+        if self.seating is not None:
+            out |= self.seating.metrics(p.slot_clearance_mm, self.slot.height_mm)
+        for n, end in enumerate(("shallowest", "deepest")):
+            out[f"slot.depth_{end}"] = Metric(
+                self.reach_mm[n], "mm",
+                f"Depth stop: blade below the platform that just parts the bone, {end} place",
+            )  # fmt: skip
+        out["wires.screws_missed"] = Metric(
+            self.screws_missed, "count", "planned screws that the K-wires miss", ("SP-GDE-05",)
+        )
         for axis, size in zip(("along", "across", "height"), self.bounds_mm, strict=True):
             out[f"body.size_{axis}"] = Metric(float(size), "mm", f"size {axis}")
-        return {f"guide.{self.side}.{name}": metric for name, metric in out.items()}
+        return {f"guide.{self.key}.{name}": metric for name, metric in out.items()}
 
 
 def design(
@@ -274,7 +330,7 @@ def design(
     p = parameters or GuideParameters()
     hip, cut = inp.hip, inp.cut
     same_frame(hip, cut, inp.axes, *inp.avoid)
-    hip.require_closed(f"the {inp.side} hip bone")
+    hip.require_closed(f"the bone under {inp.guide_name}")
     _check(inp, p)
     line = cut_line(
         hip,
@@ -286,6 +342,10 @@ def design(
         p.reach_mm,
         p.slot_minimum_mm,
         inp.notch,
+        inp.outline,
+        inp.up,
+        inp.back,
+        inp.centred,
     )
     frame, approach = _frame(inp, line, p)
     progress(0.05, "guide: seat on the bone")
@@ -310,6 +370,10 @@ def _check(inp: GuideInput, p: GuideParameters) -> None:
             f"The saw blade ({p.blade_mm:g} mm) is thicker than the kerf ({inp.kerf_mm:g} mm); "
             "give the kerf that this blade cuts or a thinner blade."
         )
+    if p.walls not in (1, 2, 3):
+        raise PlanError(f"A slot has 1, 2 or 3 walls, not {p.walls}.")
+    if inp.name:
+        return
     medial = inp.axes.axes[:, 2] * (1.0 if inp.side == "left" else -1.0)
     if float(inp.cut.normal @ medial) <= 0.0:
         raise PlanError(
@@ -334,7 +398,7 @@ def _frame(inp: GuideInput, line: CutLine, p: GuideParameters) -> tuple[GuideFra
     across = np.cross(removal, along)
     across = across if across @ line.across > 0 else -across
     frame = GuideFrame(line.origin, np.stack([along, across, removal], axis=1))
-    posterior = -inp.axes.axes[:, 0]
+    posterior = inp.approach
     return frame, float(np.degrees(np.arccos(np.clip(removal @ posterior, -1.0, 1.0))))
 
 
@@ -460,7 +524,8 @@ def _wires(
                 "move the cut or narrow the guide."
             )
         zones.append(Zone(name, points[mine], normals[mine], 0.05 * distance[mine], toward))
-    return choose(zones, inp.hip, inp.cut, inp.kerf_mm, inp.avoid, frame, rules)
+    avoid = (*inp.avoid, *inp.screws)
+    return choose(zones, inp.hip, inp.cut, inp.kerf_mm, avoid, frame, rules)
 
 
 def _lobe(p: GuideParameters) -> float:
@@ -540,8 +605,10 @@ def _solid(
         to_manifold(
             block(
                 line,
-                np.array([line.low_mm, -far, specimen]),
-                np.array([end, far, remnant]),
+                np.array(
+                    [line.low_mm if p.walls > 1 else -far, -far, specimen if p.walls > 1 else -far]
+                ),
+                np.array([end if p.walls == 3 else far, far, remnant]),
                 frame_name,
             )
         ),
@@ -568,7 +635,55 @@ def _solid(
             "its bridges must go round the slot. Move the cut, shorten the slot or free the "
             "structures to be avoided."
         )
-    return from_manifold(pieces[0], frame_name), marks, doubts
+    whole = _without_skirts(pieces[0], line, wires, frame.axes[:, 2], p, frame_name)
+    return from_manifold(whole, frame_name), marks, doubts
+
+
+def _without_skirts(
+    solid: Any,
+    line: CutLine,
+    wires: Sequence[KWire],
+    axis: FloatArray,
+    p: GuideParameters,
+    frame_name: str,
+) -> Any:
+    """The guide without feathered rims: where a wall is thinner than a nozzle, the rim is cut back.
+
+    Slot tower and sleeves are left alone; so is a guide that would lose more than a little.
+    """
+    import manifold3d
+
+    from sacroplan.geometry.booleans import from_manifold, to_manifold
+    from sacroplan.geometry.primitives import cylinder
+    from sacroplan.geometry.tree import face_tree
+    from sacroplan.geometry.walls import measure_walls
+
+    radius = 0.5 * (p.wire_mm + p.wire_clearance_mm) + p.sleeve_wall_mm + 0.5
+    for _ in range(SKIRT_ROUNDS):
+        surface = from_manifold(solid, frame_name)
+        walls = measure_walls(
+            surface, face_tree(surface), SKIRT_MM, 2.0 * SKIRT_MM, samples=SKIRT_SAMPLES
+        )
+        thin = walls.points[walls.walls < SKIRT_MM - 1e-6]
+        thin = thin[np.abs(line.to_local(thin)[:, 2]) > 0.5 * p.platform_mm + 1.0]
+        for wire in wires:
+            arm = thin - wire.start
+            off = arm - np.outer(arm @ wire.direction, wire.direction)
+            thin = thin[np.linalg.norm(off, axis=1) > radius]
+        if not len(thin):
+            return solid
+        # One bite for all thin places within a bite's reach of each other.
+        _, first = np.unique(np.round(thin / BITE_MM).astype(int), axis=0, return_index=True)
+        bites = [
+            to_manifold(cylinder(q - 8.0 * axis, q + 8.0 * axis, BITE_MM, 16, frame_name))
+            for q in thin[np.sort(first)]
+        ]
+        left = manifold3d.Manifold.batch_boolean([solid, *bites], manifold3d.OpType.Subtract)
+        best = max(left.decompose(), key=lambda m: m.volume())
+        if best.volume() < (1.0 - SKIRT_LOSS) * solid.volume():
+            return solid
+        solid = best
+    return solid
 
 
 def _around(geometry: Any, points: FloatArray, margin_mm: float) -> tuple[slice, ...]:
@@ -602,6 +717,9 @@ def _marks(
 
     doubts: list[Doubt] = []
     letter = "L" if inp.side == "left" else "R"
+    # A guide across the midline says where its arrow points: not cranial but to the patient's side.
+    sideways = abs(float(line.along @ inp.axes.axes[:, 2])) > 0.7
+    to_left = float(line.along @ inp.axes.axes[:, 2]) < 0.0
     outward = line.across
     up = line.saw
     reading = np.cross(up, outward)
@@ -617,6 +735,8 @@ def _marks(
             )
         )
     words = [case, letter, f"V{engravable(inp.version)}"]
+    if sideways:
+        words.append("TO-L" if to_left else "TO-R")
     room = shape.high_mm - shape.low_mm - 2.0 * 3.0
     height = p.letter_mm
     text = " ".join(words)
@@ -677,7 +797,7 @@ def _measured(
 ) -> Guide:
     from sacroplan.guides.fit import contact, removal_overlap_mm3, stability
 
-    name = f"guide_iliac_{inp.side}"
+    name = inp.guide_name
     surface.require_closed(name)
     removal = frame.axes[:, 2]
     overlap = removal_overlap_mm3(surface, inp.hip, removal, (0.0,))
@@ -695,6 +815,10 @@ def _measured(
         evidence.value("GDE-07", "rotation"),
         0.15,
     )
+    firm_figure = constraint(
+        touch.points, touch.normals, touch.area_mm2, face_corners(inp, line), inp.cut.normal,
+        p.clearance_mm,
+    )  # fmt: skip
     slot = _slot(inp, line, surface, p)
     local = frame.to_local(surface.vertices)
     guide = Guide(
@@ -715,9 +839,52 @@ def _measured(
         marks,
         np.ptp(local, axis=0),
         (),
+        firm_figure,
+        blade_reach(inp, line, slot.height_mm),
+        len(inp.screws),
     )
     found = (*doubts, *_doubts(guide))
     return Guide(**{**_fields(guide), "doubts": found})
+
+
+def face_corners(inp: GuideInput, line: CutLine) -> FloatArray:
+    """(4, 3) corners of the guided part of the cut, on the bone's edge and at the far side of it."""
+    far = _far_edge(inp, line)
+    ends = np.array([line.low_mm, line.high_mm])
+    near = np.interp(ends, line.a_mm, line.s_mm)
+    deep = np.interp(ends, line.a_mm, far)
+    local = [[a, s, 0.0] for a, s in zip([*ends, *ends], [*near, *deep], strict=True)]
+    return line.to_world(np.array(local))
+
+
+def _far_edge(inp: GuideInput, line: CutLine) -> FloatArray:
+    """(n,) height of the bone's far side at ``line.a_mm``: how deep the blade must go."""
+    outline = inp.outline
+    if outline is None:
+        from sacroplan.geometry.slicing import section
+
+        outline = section(inp.hip, inp.cut)
+    best = np.full(len(line.a_mm), np.inf)
+    edge = line.s_mm
+    for loop in outline.loops:
+        q = line.to_local(outline.to_world(np.vstack([loop, loop[:1]])))
+        a0, a1, s0, s1 = q[:-1, 0], q[1:, 0], q[:-1, 1], q[1:, 1]
+        step = np.where(a1 == a0, 1.0, a1 - a0)
+        t = (line.a_mm[:, None] - a0) / step
+        s = s0 + t * (s1 - s0)
+        meets = (t >= 0.0) & (t <= 1.0) & (a1 != a0)
+        # Only the bone that is met first: a second one behind a gap is not to be sawn from here.
+        below = meets & (s < edge[:, None] - 0.5)
+        nearest = np.where(below, s, -np.inf).max(axis=1)
+        best = np.where(np.isfinite(nearest), np.minimum(best, nearest), best)
+    return np.where(np.isfinite(best), best, edge)
+
+
+def blade_reach(inp: GuideInput, line: CutLine, height_mm: float) -> tuple[float, float]:
+    """Least and greatest depth (mm) below the platform at which the blade leaves the bone."""
+    inside = (line.a_mm >= line.low_mm) & (line.a_mm <= line.high_mm)
+    depth = (line.s_mm - _far_edge(inp, line))[inside] + height_mm
+    return float(depth.min()), float(depth.max())
 
 
 def _fields(guide: Guide) -> dict[str, Any]:
@@ -781,11 +948,12 @@ def _doubts(guide: Guide) -> list[Doubt]:
         "slot.height": "guide.slot.height",
         "wires.count": "guide.wires.count",
         "removal.approach_angle": "guide.approach",
+        "fit.constraint": "guide.fit.rocks",
     }
     out = []
     metrics = guide.metrics()
     for name, code in said.items():
-        m = metrics[f"guide.{guide.side}.{name}"]
+        m = metrics[f"guide.{guide.key}.{name}"]
         if m.within is False:
             limits = " to ".join(f"{v:g}" for v in (m.lower, m.upper) if v is not None)
             out.append(

@@ -9,9 +9,9 @@ import numpy as np
 
 from sacroplan.case.stage import Context, StageRecord, metric_from_json
 from sacroplan.errors import Doubt
-from sacroplan.geometry.frames import Axis, Plane
+from sacroplan.geometry.frames import Axis
 from sacroplan.geometry.primitives import prism
-from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.metrics import Metrics
 from sacroplan.report.model import (
     Dossier,
@@ -24,6 +24,13 @@ from sacroplan.report.model import (
     Table,
     View,
     view_frame,
+)
+from sacroplan.report.resection import (
+    execution_table,
+    function_table,
+    loss_table,
+    margin_pictures,
+    steps_of,
 )
 from sacroplan.report.slices import across_plane, along_axis, standard
 
@@ -73,12 +80,19 @@ def doubts_of(record: StageRecord) -> tuple[Doubt, ...]:
 
 
 def plane_plate(cut: Any) -> Surface:
-    """The cut as a thin plate over its outline's box, for the scene."""
-    loops = np.concatenate(cut.outline.loops)
-    low, high = loops.min(axis=0) - 8.0, loops.max(axis=0) + 8.0
-    corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
+    """The cut as a thin plate over each facet's box, for the scene."""
     half = max(0.5 * cut.kerf_mm, 0.25)
-    return prism([corners], cut.outline.origin, cut.outline.axes, -half, half, cut.frame)
+    edge = 8.0 if len(cut.facets) == 1 else 0.0
+    plates = []
+    for facet in cut.facets:
+        loops = np.concatenate(facet.outline.loops)
+        low, high = loops.min(axis=0) - edge, loops.max(axis=0) + edge
+        corners = np.array(
+            [[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]]
+        )
+        at = facet.outline
+        plates.append(prism([corners], at.origin, at.axes, -half, half, cut.frame))
+    return concatenate(plates)
 
 
 class Results:
@@ -103,6 +117,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     """Every body of the 3D scene."""
     from sacroplan.fixation.rods import solid as rod_solid
     from sacroplan.fixation.screws import solid as screw_solid
+    from sacroplan.resection.rehearsal import apart
 
     plan = r.resection.plan
     parts: list[ScenePart] = []
@@ -111,7 +126,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
         parts.append(ScenePart(name, title, group, surface, colour, **more))
 
     for name in ("L3", "L4", "L5"):
-        if name in r.bones.surfaces:
+        if name in r.bones.surfaces and name not in plan.specimen:
             add(name, name, "bones that stay", r.bones.surfaces[name], BONE)
     for name, surface in plan.remnants.items():
         add(name, title_of(name), "bones that stay", surface, BONE)
@@ -130,7 +145,19 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
             f"plane_{cut.name}", title_of(cut.name), "osteotomy planes", plane_plate(cut), PLANE,
             opacity=0.35, visible=False,
         )  # fmt: skip
+    for name, surface in apart(plan, r.landmarks.frames["pelvis"]).items():
+        add(
+            f"apart_{name}", f"{title_of(name)}, drawn apart", "specimen drawn apart", surface,
+            SPECIMEN, visible=False,
+        )  # fmt: skip
+    for guide in r.guides.guides:
+        add(
+            guide.name, f"Cutting guide {title_of(guide.key).lower()}", "guides", guide.surface,
+            GUIDE, visible=False, figures=guide.metrics(),
+        )  # fmt: skip
     implant = r.implant
+    if implant is None:
+        return tuple(parts)
     add(
         "implant_core", "Implant, solid core", "implant", implant.core, TITANIUM, finish="metal",
         figures=figures_of(r.records["implant"], ("implant.mass", "implant.core")),
@@ -155,11 +182,6 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
         add(
             f"rod_{rod.side}", f"Rod {rod.side}", "rods", rod_solid(rod), ROD, finish="metal",
         )  # fmt: skip
-    for guide in r.guides.guides:
-        add(
-            guide.name, f"Cutting guide {guide.side}", "guides", guide.surface, GUIDE,
-            visible=False, figures=guide.metrics(),
-        )  # fmt: skip
     return tuple(parts)
 
 
@@ -182,7 +204,8 @@ def overlays(r: Results) -> tuple[Overlay, ...]:
     ]
     if r.resection.tumour is not None:
         out.append(Overlay("tumour", "#ff4d7a", surface=r.resection.tumour.surface, fill=0.25))
-    out.append(Overlay("implant", "#6fc3ff", surface=r.implant.core, fill=0.15))
+    if r.implant is not None:
+        out.append(Overlay("implant", "#6fc3ff", surface=r.implant.core, fill=0.15))
     return tuple(out)
 
 
@@ -217,11 +240,17 @@ def cut_slices(r: Results) -> tuple[SliceRequest, ...]:
     base = overlays(r)
     out: list[SliceRequest] = []
     for cut in r.resection.plan.cuts:
-        centre = cut.outline.centroid
-        plane = Plane(cut.plane.point, cut.plane.normal, cut.frame)
-        out += across_plane(
-            r.intake.volume, plane, centre, 70.0, f"cut {cut.name}", base, title_of(cut.name)
-        )
+        for n, facet in enumerate(cut.facets):
+            title = title_of(cut.name) + (f", face {n + 1}" if len(cut.facets) > 1 else "")
+            out += across_plane(
+                r.intake.volume,
+                facet.plane,
+                facet.outline.centroid,
+                70.0,
+                f"cut {title}",
+                base,
+                title,
+            )
     return tuple(out)
 
 
@@ -240,7 +269,46 @@ def sections(r: Results) -> tuple[Section, ...]:
     bones = ("bones that stay", "specimen")
     whole = bones if r.resection.tumour is None else (*bones, "tumour")
     metal = ("implant", "porous layers", "screws", "rods")
-    return (
+    if r.implant is None:
+        left_out = ("screws", "implant", "rods", "mechanics", "calibration")
+        reconstruction: tuple[Section, ...] = (
+            chapter("Reconstruction", "reconstruction", *left_out),
+        )
+        mechanics: tuple[Section, ...] = ()
+    else:
+        reconstruction = (
+            chapter(
+                "Implant", "implant", "implant",
+                text=(
+                    "The central body meets L5's inferior endplate; each wing is seated on its iliac "
+                    "osteotomy. Porous layers are solids here that carry a lattice definition.",
+                ),
+                views=(
+                    View("implant-front", "Implant from the front", "front", metal[:2]),
+                    View("implant-back", "Implant from behind", "back", metal[:2]),
+                    View("implant-place", "In place, from behind", "back", ("bones that stay", *metal)),
+                    View("implant-place-front", "In place, from the front", "front",
+                         ("bones that stay", *metal)),
+                ),
+                tables=(lattice_table(r),),
+            ),
+            chapter(
+                "Screws and rods", "fixation", "screws", "rods",
+                views=(
+                    View("fixation-back", "From behind", "back", ("bones that stay", *metal),
+                         (("bones that stay", 0.35),)),
+                    View("fixation-left", "From the left", "left", ("bones that stay", *metal),
+                         (("bones that stay", 0.35),)),
+                ),
+                slices=screw_slices(r),
+            ),
+        )  # fmt: skip
+        mechanics = (
+            chapter(
+                "Mechanics", "mechanics", "calibration", "mechanics", tables=(mechanics_table(r),)
+            ),
+        )
+    chapters = (
         chapter("The CT", "ct", "intake"),
         chapter(
             "Bones, landmarks and frames", "bones", "bones", "landmarks",
@@ -253,45 +321,24 @@ def sections(r: Results) -> tuple[Section, ...]:
         ),
         chapter(
             "Resection", "resection", "fusion", "mri_check", "resection",
-            text=(
-                "Total sacrectomy: the L5-S1 disc is excised and each ilium is sawn lateral to its "
-                "sacroiliac joint. The blade's kerf is bone that is lost; specimen and remaining bone "
-                "lie half a kerf to either side of the plane.",
-            ),
+            text=resection_words(r),
             views=(
                 View("resection-back", "Specimen and osteotomies from behind", "back",
                      (*whole, "osteotomy planes"), (("specimen", 0.75),)),
                 View("resection-top", "From the head", "top",
                      (*whole, "osteotomy planes"), (("specimen", 0.75),)),
+                View("resection-apart", "Specimen drawn apart, from the left", "left",
+                     ("bones that stay", "specimen drawn apart")),
+                View("resection-apart-top", "Specimen drawn apart, from the head", "top",
+                     ("bones that stay", "specimen drawn apart")),
             ),
-            tables=(margin_table(r),),
+            tables=(margin_table(r), loss_table(r.resection.plan),
+                    function_table(r.resection.plan), *execution_table(r),
+                    steps_of(r.resection)),
+            pictures=margin_pictures(r.resection.plan),
             slices=cut_slices(r),
         ),
-        chapter(
-            "Implant", "implant", "implant",
-            text=(
-                "The central body meets L5's inferior endplate; each wing is seated on its iliac "
-                "osteotomy. Porous layers are solids here that carry a lattice definition.",
-            ),
-            views=(
-                View("implant-front", "Implant from the front", "front", metal[:2]),
-                View("implant-back", "Implant from behind", "back", metal[:2]),
-                View("implant-place", "In place, from behind", "back", ("bones that stay", *metal)),
-                View("implant-place-front", "In place, from the front", "front",
-                     ("bones that stay", *metal)),
-            ),
-            tables=(lattice_table(r),),
-        ),
-        chapter(
-            "Screws and rods", "fixation", "screws", "rods",
-            views=(
-                View("fixation-back", "From behind", "back", ("bones that stay", *metal),
-                     (("bones that stay", 0.35),)),
-                View("fixation-left", "From the left", "left", ("bones that stay", *metal),
-                     (("bones that stay", 0.35),)),
-            ),
-            slices=screw_slices(r),
-        ),
+        *reconstruction,
         chapter(
             "Cutting guides", "guides", "guides",
             views=(
@@ -301,9 +348,23 @@ def sections(r: Results) -> tuple[Section, ...]:
                      (("specimen", 1.0),)),
             ),
         ),
-        chapter("Mechanics", "mechanics", "calibration", "mechanics", tables=(mechanics_table(r),)),
+        *mechanics,
         chapter("Print files", "print", "print"),
     )  # fmt: skip
+    return chapters
+
+
+def resection_words(r: Results) -> tuple[str, ...]:
+    """What is resected, in the controlled vocabulary and in two published ones."""
+    from sacroplan.resection.presets import published
+
+    plan = r.resection.plan
+    mayo, region = published(plan.choice)
+    return (
+        f"{plan.title}. Published classes: Mayo {mayo}; region type {region}.",
+        "The blade's kerf is bone that is lost; specimen and remaining bone lie half a kerf to either "
+        "side of the plane.",
+    )
 
 
 def margin_table(r: Results) -> Table:
@@ -366,9 +427,9 @@ def summary(r: Results) -> tuple[str, ...]:
         else f"The tumour's least distance to a cut is {min(margins):.1f} mm "
         f"({plan.wanted_margin_mm:g} mm wanted)."
     )
+    what = plan.title + (" with a two-wing implant" if r.implant is not None else "")
     return (
-        f"Total sacrectomy with a two-wing implant, planned from {r.intake.info.source_format} "
-        f"and {r.bones.source}. {margin}",
+        f"{what}, planned from {r.intake.info.source_format} and {r.bones.source}. {margin}",
         f"{doubts} doubts stand in this dossier, each beside what it concerns.",
     )
 
@@ -380,7 +441,9 @@ def dossier(context: Context) -> Dossier:
         "intake": "input",
         "bones": "input" if r.config.input.labels else "automatic",
         "landmarks": ("user" if r.config.landmarks or r.config.input.landmarks else "automatic"),
-        "resection": "user" if r.config.resection.cuts else "automatic",
+        "resection": (
+            "user" if r.config.resection.cuts or r.config.resection.planes else "automatic"
+        ),
     }
     rows = tuple(
         StageRow(n, origins.get(n, "automatic"), record.key[:12], tuple(record.inputs))  # type: ignore[arg-type]
@@ -394,7 +457,7 @@ def dossier(context: Context) -> Dossier:
     versions = tuple(sorted(next(iter(r.records.values())).versions.items()))
     return Dossier(
         r.case_id,
-        "Total sacrectomy and two-wing implant",
+        r.resection.plan.title + (" and two-wing implant" if r.implant is not None else ""),
         summary(r),
         sections(r),
         scene(r),

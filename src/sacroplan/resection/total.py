@@ -6,6 +6,7 @@ HANDBOOK RES-TOT; paper A: L5-S1 disc excised, both L5 roots kept, bilateral ili
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -181,11 +182,17 @@ def _samples(hip: Surface, axes: AxisFrame) -> FloatArray:
 
 
 def iliac_cut(
-    side: str, hip: Surface, plane: Plane, kerf_mm: float, axes: AxisFrame, notch: FloatArray
+    side: str,
+    hip: Surface,
+    plane: Plane,
+    kerf_mm: float,
+    axes: AxisFrame,
+    notch: FloatArray,
+    solid: Any = None,
 ) -> Cut:
     """The finite cut of one ilium in ``plane``: only loops above the sciatic notch are sawn."""
     low, high = axes.to_local(hip.vertices).min(axis=0), axes.to_local(hip.vertices).max(axis=0)
     low = low - 10.0
     low[1] = float(axes.to_local(notch)[1]) + 2.0
     region = box(AxisFrame("region", axes.origin, axes.axes, hip.frame), low, high + 10.0)
-    return osteotomy(f"iliac_{side}", f"hip_{side}", hip, plane, kerf_mm, region)
+    return osteotomy(f"iliac_{side}", f"hip_{side}", hip, plane, kerf_mm, region, solid)

@@ -168,14 +168,21 @@ def _second(write: Callable[[Any, Path], None], what: Any, path: Path) -> None:
 def slicer_files(context: Context, labels: LabelMap) -> Writers:
     """Labels, surfaces, landmarks, planes and screws as 3D Slicer opens them."""
     from sacroplan.formats.labels import write_labels_nifti
-    from sacroplan.formats.markups import write_lines
+    from sacroplan.formats.markups import write_lines, write_planes
     from sacroplan.formats.stl import write_stl
 
-    screws: Screws = context.result("screws")
+    screws: Screws | None = context.result("screws")
     implant = context.result("implant")
+    guides: Guides = context.result("guides")
     case = context.config.case.id
-    lines = {p.screw.name: (p.screw.entry, p.screw.tip) for p in screws.plans}
-    lines |= {s.name: (s.head, s.tip) for s in implant.wing_screws}
+    lines = {p.screw.name: (p.screw.entry, p.screw.tip) for p in (screws.plans if screws else ())}
+    lines |= {s.name: (s.head, s.tip) for s in (implant.wing_screws if implant else ())}
+    wires = {
+        f"{g.name}-wire-{n + 1}": (w.start, w.end)
+        for g in guides.guides
+        for n, w in enumerate(g.wires)
+    }
+    slots = [(g.name, g.slot.cut, (g.slot.length_mm, g.slot.height_mm)) for g in guides.guides]
     made: Mapping[str, str] = {
         "bones.seg.nrrd": "bones",
         "landmarks.mrk.json": "landmarks",
@@ -186,7 +193,10 @@ def slicer_files(context: Context, labels: LabelMap) -> Writers:
         f"dossier/slicer/{name}": partial(copyfile, stage_folder(context.folder, stage) / name)
         for name, stage in made.items()
     }
-    files["dossier/slicer/screws.mrk.json"] = lambda path: write_lines(lines, path)
+    if lines:
+        files["dossier/slicer/screws.mrk.json"] = lambda path: write_lines(lines, path)
+    files["dossier/slicer/guide_wires.mrk.json"] = lambda path: write_lines(wires, path)
+    files["dossier/slicer/guide_slots.mrk.json"] = lambda path: write_planes(slots, path)
     files["dossier/slicer/labels.nii.gz"] = lambda path: write_labels_nifti(labels, path)
     for name, surface in _patient_surfaces(context).items():
         write = partial(write_stl, name=f"{case} {name}")

@@ -12,7 +12,7 @@ from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
-from sacroplan.case.steps.resection import Resection
+from sacroplan.case.steps.resection import Resection, without_two_wings
 from sacroplan.case.steps.screws import Screws
 from sacroplan.resection.plan import SIDES
 
@@ -110,4 +110,5 @@ STAGE = Stage(
     "implant", "Two-wing implant", ("intake", "bones", "landmarks", "resection", "screws"),
     ("implant", "fixation"),
     _parameters, _inputs, run, 25.0,
+    without_two_wings("An implant is"),
 )  # fmt: skip

@@ -31,13 +31,15 @@ class Prints:
     """Checks per printed part, clashes per pair, names of the print files."""
 
     checks: tuple[PartCheck, ...]
-    clashes: Clashes
+    clashes: Clashes | None
     files: tuple[str, ...]
 
 
 def implant_parts(context: Context) -> dict[str, Surface]:
     """The implant's bodies: solid core and one per porous layer."""
     implant = context.result("implant")
+    if implant is None:
+        return {}
     return {"implant_core": implant.core} | {
         f"implant_porous_{n}": s for n, s in sorted(implant.porous.items())
     }
@@ -48,9 +50,24 @@ def model_parts(context: Context) -> dict[str, Surface]:
     bones: BoneModel = context.result("bones")
     resection: Resection = context.result("resection")
     plan = resection.plan
-    out = {f"model_{n}": bones.surfaces[n] for n in ("L4", "L5")}
+    gone = set(plan.specimen)
+    out = {f"model_{n}": bones.surfaces[n] for n in ("L4", "L5") if n not in gone}
     out |= {f"model_{n}": s for n, s in plan.remnants.items()}
     out |= {f"model_specimen_{n}": s for n, s in plan.specimen.items()}
+    return out
+
+
+def rehearsal_parts(context: Context) -> dict[str, Surface]:
+    """What is printed only to practise: the bones before the cuts, and the implant as one trial body."""
+    from sacroplan.geometry.booleans import union
+
+    bones: BoneModel = context.result("bones")
+    resection: Resection = context.result("resection")
+    cut = sorted({c.bone for c in resection.plan.cuts if c.bone} | {"sacrum"})
+    out = {f"model_uncut_{n}": bones.surfaces[n] for n in cut}
+    implant = implant_parts(context)
+    if implant:
+        out["trial_implant"] = union(*implant.values(), names=tuple(implant))
     return out
 
 
@@ -62,7 +79,9 @@ def implanted_parts(context: Context) -> tuple[dict[str, Surface], list[tuple[st
     bones: BoneModel = context.result("bones")
     resection: Resection = context.result("resection")
     screws: Screws = context.result("screws")
-    rods: Rods = context.result("rods")
+    rods: Rods | None = context.result("rods")
+    if rods is None:
+        return {}, []
     parts = {n: bones.surfaces[n] for n in ("L4", "L5")}
     parts |= dict(resection.plan.remnants)
     parts |= implant_parts(context)
@@ -100,9 +119,10 @@ def run(context: Context) -> StageOutput:
         doubts += check.doubts
     context.progress(0.4, "clashes")
     parts, allowed = implanted_parts(context)
-    found = clashes(parts, allowed)
-    metrics |= found.metrics()
-    doubts += found.doubts
+    found = clashes(parts, allowed) if parts else None
+    if found is not None:
+        metrics |= found.metrics()
+        doubts += found.doubts
     context.progress(0.7, "print files")
     files = print_files(context, implant, guide_parts)
     metrics["print.files"] = Metric(len(files), "count", "Print files")
@@ -133,9 +153,10 @@ def print_files(
             bodies, path, f"{case} {name}", {"CaseId": case}
         )
 
-    for name, surface in {**implant, **guides, **models}.items():
+    for name, surface in {**implant, **guides, **models, **rehearsal_parts(context)}.items():
         stl(name, surface)
-    threemf("implant", implant)
+    if implant:
+        threemf("implant", implant)
     for name, surface in guides.items():
         threemf(name, {name: surface})
     return files

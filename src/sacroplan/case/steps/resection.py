@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sacroplan.case.config import CaseConfig
+from sacroplan.case.config import CaseConfig, CutTable
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.fusion import mri_tumour
-from sacroplan.errors import CaseError
+from sacroplan.errors import CaseError, Doubt
 from sacroplan.geometry.frames import Plane
 from sacroplan.metrics import Metric
-from sacroplan.resection.plan import (
-    ResectionParameters,
-    ResectionPlan,
-    plan_total_sacrectomy,
-)
+from sacroplan.resection.execution import Execution
+from sacroplan.resection.plan import OwnCut, ResectionPlan, plan_resection
+from sacroplan.resection.presets import PRESETS, Choice
+from sacroplan.resection.site import Site
 from sacroplan.resection.tumour import Ellipsoid, Tumour, tumour_from_mask, tumour_from_shapes
 
 
 @dataclass(frozen=True, eq=False)
 class Resection:
-    """The tumour, where one is known, and the plan that removes it."""
+    """The tumour, where one is known, the plan that removes it, and what execution makes of it.
+
+    ``executions`` holds one simulation a technique, none without a tumour; ``steps`` the order of work.
+    """
 
     tumour: Tumour | None
     plan: ResectionPlan
+    executions: tuple[Execution, ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
 
 
 def find_tumour(context: Context) -> Tumour | None:
@@ -57,43 +62,172 @@ def find_tumour(context: Context) -> Tumour | None:
     return None
 
 
-def run(context: Context) -> StageOutput:
-    """Plan the resection."""
-    from sacroplan.formats.markups import write_planes
+MOVED_MM = 0.01
+MOVED_DEG = 0.01
+"""A plane of the user's file nearer than both to the automatic one was not moved."""
+
+
+def choice_of(config: CaseConfig) -> Choice:
+    """What case.toml asks for; a named preset brings its own settings."""
+    table = config.resection
+    if table.type in PRESETS and table.type.startswith("kaiser"):
+        choice = PRESETS[table.type]
+    else:
+        choice = Choice(
+            table.type,  # type: ignore[arg-type]
+            table.side, table.l5, table.joint, table.line, int(table.lowest[1]),
+        )  # fmt: skip
+    return replace(
+        choice,
+        kerf_mm=table.kerf_mm or 0.0,
+        margin_mm=table.margin_mm or 0.0,
+        margins_mm=dict(table.margins_mm),
+    )
+
+
+def own_of(name: str, table: CutTable, frame: str) -> OwnCut:
+    """One cut of case.toml as the resection room wants it."""
+    at = table.point_mm if table.point_mm is not None else (table.points_mm or ())[0]
+    return OwnCut(
+        Plane(np.asarray(at), np.asarray(table.normal), frame),
+        table.bone,
+        None if table.points_mm is None else np.asarray(table.points_mm, dtype=np.float64),
+        None if table.saw is None else np.asarray(table.saw, dtype=np.float64),
+        table.depth_mm,
+        table.width_mm,
+        table.open_ends,
+    )
+
+
+def site_of(context: Context) -> Site:
+    """Bones, landmarks, tumour and vessels of the case."""
+    from sacroplan.formats.labels import read_mask
 
     bones: BoneModel = context.result("bones")
     landmarks = context.result("landmarks")
+    geometry = bones.labels.geometry
+    vessels = {}
+    for name, file in sorted(context.config.resection.vessels.items()):
+        path = context.input_path(file)
+        mask = read_mask(path, geometry)
+        vessels[name] = tumour_from_mask(geometry, mask, f"vessel mask {path.name}").surface
+    return Site(bones.surfaces, landmarks.frames, landmarks.points, find_tumour(context), vessels)
+
+
+def planes_of(plan: ResectionPlan) -> list[tuple[str, Plane, float]]:
+    """Every facet under the name it has in 3D Slicer: the cut's, or ``NAME.1``, ``NAME.2`` ..."""
+    out = []
+    for cut in plan.cuts:
+        facets = cut.facets
+        for n, facet in enumerate(facets):
+            name = cut.name if len(facets) == 1 else f"{cut.name}.{n + 1}"
+            out.append((name, facet.plane, 80.0))
+    return out
+
+
+def edited(plan: ResectionPlan, given: Mapping[str, Plane], source: str) -> dict[str, Plane]:
+    """Planes of a user's file that differ from the plan's; unknown names are an error.
+
+    Slicer shows a plane's normal either way round; a plane that was only flipped was not moved.
+    """
+    known = {name: plane for name, plane, _ in planes_of(plan)}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise CaseError(
+            f"{source} holds a plane {unknown[0]!r} that this resection does not have; its planes are "
+            f"{', '.join(known)}. Rename it in Slicer, or give it under [resection.cuts] with its bone."
+        )
+    out = {}
+    for name, plane in sorted(given.items()):
+        here = known[name]
+        cosine = float(plane.normal @ here.normal)
+        turned = np.degrees(np.arccos(min(1.0, abs(cosine))))
+        if abs(float(here.distance(plane.point))) > MOVED_MM or turned > MOVED_DEG:
+            out[name] = plane if cosine >= 0 else plane.flipped()
+    return out
+
+
+def run(context: Context) -> StageOutput:
+    """Plan the resection; the user's cuts and planes edited in Slicer replace the automatic ones."""
+    from sacroplan.formats.markups import read_planes, write_planes
+    from sacroplan.resection.plan import moved
+    from sacroplan.resection.rehearsal import steps_table
+
     table = context.config.resection
     context.progress(0.0, "tumour")
-    tumour = find_tumour(context)
-    frame = bones.labels.frame
-    own: dict[str, Plane] = {
-        name: Plane(np.asarray(c.point_mm), np.asarray(c.normal), frame)
-        for name, c in sorted(table.cuts.items())
-    }
-    plan = plan_total_sacrectomy(
-        bones.surfaces,
-        landmarks.frames,
-        landmarks.points,
-        tumour,
-        ResectionParameters(table.kerf_mm, table.margin_mm),
-        own,
-        context.progress,
-    )
+    site = site_of(context)
+    own = {n: own_of(n, c, site.frame) for n, c in sorted(table.cuts.items())}
+    plan = plan_resection(site, choice_of(context.config), own, context.progress)
+    told: list[str] = sorted(own)
+    if table.planes is not None:
+        path = context.input_path(table.planes)
+        given = edited(plan, read_planes(path, site.frame), path.name)
+        if given:
+            plan = replace_cover(moved(plan, site, given), site)
+            told += [f"{n} ({path.name})" for n in given]
     metrics = plan.metrics()
     metrics["resection.tumour.volume_cm3"] = Metric(
-        None if tumour is None else tumour.volume_mm3 / 1000.0, "cm3", "Tumour volume"
+        None if site.tumour is None else site.tumour.volume_mm3 / 1000.0, "cm3", "Tumour volume"
     )
     metrics["resection.tumour.source"] = Metric(
-        "none given" if tumour is None else tumour.source, "text", "Where the tumour comes from"
-    )
-    planes = [(c.name, c.plane, 80.0) for c in plan.cuts]
+        "none given" if site.tumour is None else site.tumour.source, "text",
+        "Where the tumour comes from",
+    )  # fmt: skip
+    metrics["resection.planes.source"] = Metric(
+        f"user: {', '.join(told)}; others automatic" if told else "automatic", "text",
+        "Where the planes come from",
+    )  # fmt: skip
+    executions, doubts = executed(plan, site)
+    for execution in executions:
+        metrics |= execution.metrics()
+    planes = planes_of(plan)
     return StageOutput(
-        Resection(tumour, plan),
+        Resection(site.tumour, plan, tuple(executions), steps_table(plan)),
         metrics,
-        plan.doubts,
+        (*plan.doubts, *doubts),
         {"planes.mrk.json": lambda path: write_planes(planes, path)},
     )
+
+
+def replace_cover(plan: ResectionPlan, site: Site) -> ResectionPlan:
+    """The plan with the map on the specimen's surface, which dragging leaves out."""
+    from sacroplan.resection.margin import cover
+
+    if site.tumour is None:
+        return plan
+    return replace(plan, cover_mm=cover(plan.specimen, site.tumour.surface))
+
+
+def executed(plan: ResectionPlan, site: Site) -> tuple[list[Execution], list[Doubt]]:
+    """Margins as guides, navigation and free hand would make them [PSI-04]."""
+    from sacroplan.resection import execution as room
+
+    if site.tumour is None:
+        return [], []
+    surface = site.tumour.surface
+    field = room.tumour_field(surface)
+    found = [
+        room.simulate(plan, surface, room.error_model("PSI-04", technique), field=field)
+        for technique in room.TECHNIQUES
+    ]
+    return found, room.worst_case_doubts(found)
+
+
+def without_two_wings(what: str) -> Callable[[Context], str | None]:
+    """Why a stage that serves the two-wing reconstruction leaves this resection out, if it does."""
+
+    def unfit(context: Context) -> str | None:
+        resection: Resection = context.result("resection")
+        choice = resection.plan.choice
+        if choice.kind == "total" and choice.l5 == "none":
+            return None
+        return (
+            f"{what} not planned: only a total sacrectomy that leaves L5 is reconstructed so far, and "
+            f"this is a {resection.plan.title[0].lower()}{resection.plan.title[1:]}; plan its "
+            "reconstruction by other means."
+        )
+
+    return unfit
 
 
 def _parameters(config: CaseConfig) -> Any:
@@ -106,12 +240,13 @@ def _parameters(config: CaseConfig) -> Any:
 
 
 def _inputs(context: Context) -> list[Path]:
-    mask = context.config.tumour.mask
-    return [] if mask is None else [context.input_path(mask)]
+    config = context.config
+    files = [config.tumour.mask, config.resection.planes, *config.resection.vessels.values()]
+    return [context.input_path(f) for f in files if f is not None]
 
 
 STAGE = Stage(
     "resection", "Tumour and osteotomies", ("bones", "landmarks", "fusion"),
     ("anatomy", "resection", "formats"),
-    _parameters, _inputs, run, 8.0,
+    _parameters, _inputs, run, 10.0,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
-from sacroplan.case.steps.resection import Resection
+from sacroplan.case.steps.resection import Resection, without_two_wings
 from sacroplan.case.steps.screws import LEVELS, Screws
 from sacroplan.resection.plan import SIDES
 
@@ -51,4 +51,5 @@ def _inputs(_context: Context) -> list[Path]:
 STAGE = Stage(
     "rods", "Rods", ("bones", "resection", "screws", "implant"), ("fixation",), _parameters,
     _inputs, run, 8.0,
+    without_two_wings("Rods are"),
 )  # fmt: skip

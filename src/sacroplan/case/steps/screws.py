@@ -10,7 +10,7 @@ from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
-from sacroplan.case.steps.resection import Resection
+from sacroplan.case.steps.resection import Resection, without_two_wings
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation.corridor import ScrewPlan
 from sacroplan.metrics import Metrics
@@ -115,4 +115,5 @@ def _inputs(_context: Context) -> list[Path]:
 STAGE = Stage(
     "screws", "Pedicle and wing screws", ("intake", "bones", "landmarks", "resection"),
     ("fixation",), _parameters, _inputs, run, 15.0,
+    without_two_wings("Screws are"),
 )  # fmt: skip

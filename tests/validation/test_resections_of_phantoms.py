@@ -1,0 +1,77 @@
+"""Every preset on eight synthetic patients: volumes, exact margins, bones that must stay whole."""
+
+import sys
+from pathlib import Path
+
+import igl
+import numpy as np
+import pytest
+
+from sacroplan.anatomy.landmarks import find
+from sacroplan.errors import PlanError
+from sacroplan.resection.margin import specimen_face
+from sacroplan.resection.plan import piece_name, plan_resection
+from sacroplan.resection.presets import PRESETS
+from sacroplan.resection.site import Site
+from sacroplan.resection.tumour import Ellipsoid, tumour_from_shapes
+
+pytestmark = pytest.mark.slow
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "anatomy"))
+
+
+def both_ways(face, tumour):
+    """Least distance of finely sampled meshes."""
+    best = np.inf
+    for a, b in ((face, tumour), (tumour, face)):
+        t = a.triangles
+        i, j = np.meshgrid(np.arange(5), np.arange(5))
+        w = np.stack([i[i + j <= 4], j[i + j <= 4]], 1) / 4
+        w = np.concatenate([w, 1 - w.sum(1, keepdims=True)], 1)
+        big = np.linalg.norm(a.area_vectors, axis=1) > 0.02
+        points = np.concatenate([a.vertices, np.einsum("kc,ncx->nkx", w, t[big]).reshape(-1, 3)])
+        best = min(
+            best, float(igl.point_mesh_squared_distance(points, b.vertices, b.faces)[0].min())
+        )
+    return best**0.5
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_every_preset(number):
+    import landmark_cases
+
+    patient = landmark_cases.patient(landmark_cases.PATIENTS[number])
+    found = find(patient.bones, np.eye(3), geometry=patient.geometry)
+    bare = Site(patient.bones, found.frames, found.points)
+    centre = bare.middle(1.6) + 24.0 * bare.right
+    tumour = tumour_from_shapes((Ellipsoid(centre, np.full(3, 9.0)),), bare.frame, "test")
+    site = Site(patient.bones, found.frames, found.points, tumour)
+    print(f"\n| patient {number}: resection | bone cm3 | volume error | margin error mm | lost |")
+    for name, choice in PRESETS.items():
+        try:
+            plan = plan_resection(site, choice)
+        except PlanError as error:
+            pytest.fail(f"{name}: {error}")
+        gone = {b: plan.specimen[piece_name(b, plan.cuts)] for b in plan.whole_mm3}
+        error = max((plan.volume_error(b) for b in plan.whole_mm3), default=0.0)
+        off = max(
+            abs(m.minimum_mm - both_ways(specimen_face(plan.cut(m.cut), gone), tumour.surface))
+            for m in plan.margins
+            if m.minimum_mm > 0
+        )
+        print(
+            f"| {name} | {plan.specimen_mm3 / 1000:.0f} | {error:.1e} | {off:.4f} | "
+            f"{plan.losses.root_words('lost')} |"
+        )
+        assert error < 1e-6
+        assert off < 0.05
+        for bone in plan.whole_mm3:
+            area = sum(c.area_mm2 for c in plan.cuts if c.bone == bone)
+            assert plan.kerf_mm3[bone] == pytest.approx(area * 1.25, rel=0.1)
+        for side in ("left", "right"):
+            if plan.kind == "hemipelvectomy" and side == plan.choice.side:
+                continue
+            hip = patient.bones[f"hip_{side}"].vertices
+            head = found.points[f"HJC_{side[0].upper()}"]
+            near = hip[np.linalg.norm(hip - head, axis=1) < 35.0]
+            assert np.all(np.isin(near[:, 0], plan.remnants[f"hip_{side}"].vertices[:, 0]))
