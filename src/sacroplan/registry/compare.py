@@ -87,9 +87,7 @@ def log_rank_statistic(
     return 0.0 if total == 0.0 else float((d1.sum() - expected.sum()) ** 2 / total)
 
 
-def survival(
-    time: npt.ArrayLike, event: npt.ArrayLike, group: npt.ArrayLike
-) -> Comparison:
+def survival(time: npt.ArrayLike, event: npt.ArrayLike, group: npt.ArrayLike) -> Comparison:
     """Log-rank test of two groups; p by permutation where events are few."""
     from scipy.stats import chi2
 
@@ -106,7 +104,9 @@ def survival(
         return Comparison("log-rank, chi-square", float(chi2.sf(seen, 1)), effect, n)
     rng = np.random.default_rng(SEED)
     count = _permutations()
-    as_large = sum(log_rank_statistic(t, e, rng.permutation(g)) >= seen - 1e-9 for _ in range(count))
+    as_large = sum(
+        log_rank_statistic(t, e, rng.permutation(g)) >= seen - 1e-9 for _ in range(count)
+    )
     return Comparison("log-rank, permutations", (1 + as_large) / (1 + count), effect, n)
 
 

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
 from typing import Any, Literal
@@ -232,7 +233,10 @@ def _absence(claim: Mapping[str, Any], n: int) -> tuple[Verdict, str]:
         return "consistent", "nothing told speaks against it"
     if not claim["definition"]:
         told = ", ".join(f"{v} {k}" for k, v in against.items())
-        return "needs definition", f"'{claim['term']}' is not defined, yet there is {told}. {claim['question']}"
+        return (
+            "needs definition",
+            f"'{claim['term']}' is not defined, yet there is {told}. {claim['question']}",
+        )
     return "consistent", f"by the definition: {claim['definition']}"
 
 
@@ -260,7 +264,7 @@ def _repeated(claim: Mapping[str, Any], n: int) -> tuple[Verdict, str]:
 def _order(claim: Mapping[str, Any], n: int) -> tuple[Verdict, str]:
     events = claim["events"]
     told = ", ".join(f"{e['what']} {e['at']:g}" for e in events) + f" {claim['unit']}"
-    rising = all(a["at"] <= b["at"] for a, b in zip(events, events[1:], strict=False))
+    rising = all(a["at"] <= b["at"] for a, b in pairwise(events))
     return ("consistent" if rising else "inconsistent"), told
 
 

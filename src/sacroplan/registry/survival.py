@@ -77,7 +77,9 @@ def _checked(time: npt.ArrayLike, code: npt.ArrayLike) -> tuple[Floats, Ints]:
     if not len(t):
         raise RegistryError("There is nobody with a follow-up to estimate survival from.")
     if not np.all(np.isfinite(t)) or np.any(t < 0):
-        raise RegistryError("A follow-up time is negative or unknown; run sacroplan registry check.")
+        raise RegistryError(
+            "A follow-up time is negative or unknown; run sacroplan registry check."
+        )
     return t, e
 
 
@@ -105,9 +107,7 @@ def _log_log(estimate: Floats, std_err: Floats, z: float) -> tuple[Floats, Float
     return both[0], both[1]
 
 
-def kaplan_meier(
-    time: npt.ArrayLike, event: npt.ArrayLike, level: float | None = None
-) -> Curve:
+def kaplan_meier(time: npt.ArrayLike, event: npt.ArrayLike, level: float | None = None) -> Curve:
     """Kaplan-Meier survival with Greenwood's error and log-log intervals.
 
     Parameters
@@ -150,9 +150,9 @@ def aalen_johansen(
     times, n = _table(t, s)
     own = _counts(times, t, s == cause).astype(np.float64)
     every = _counts(times, t, s > 0).astype(np.float64)
-    survival = np.cumprod(1.0 - every / n)
-    before = np.append(1.0, survival[:-1])
-    incidence = np.cumsum(before * own / n)
+    survival: Floats = np.cumprod(1.0 - every / n)
+    before: Floats = np.append(1.0, survival[:-1])
+    incidence: Floats = np.cumsum(before * own / n)
     with np.errstate(divide="ignore", invalid="ignore"):
         a = every / (n * (n - every))
     # After the last one at risk has had an event, nothing changes any more.
@@ -162,11 +162,9 @@ def aalen_johansen(
     f = incidence
     spread = f**2 * np.cumsum(a) - 2.0 * f * np.cumsum(a * f) + np.cumsum(a * f**2)
     cross = f * np.cumsum(b) - np.cumsum(b * f)
-    std_err = np.sqrt(np.maximum(spread + own_part - 2.0 * cross, 0.0))
+    std_err: Floats = np.sqrt(np.maximum(spread + own_part - 2.0 * cross, 0.0))
     lower, upper = _log_log(incidence, std_err, _z(level))
-    return Curve(
-        times, incidence, std_err, lower, upper, n, own.astype(np.int64), len(t), level
-    )
+    return Curve(times, incidence, std_err, lower, upper, n, own.astype(np.int64), len(t), level)
 
 
 def naive_incidence(time: npt.ArrayLike, state: npt.ArrayLike, cause: int = 1) -> Curve:

@@ -120,8 +120,8 @@ def upgrade() -> None:
             "length(pseudonym) BETWEEN 3 AND 13 AND pseudonym = upper(pseudonym) AND pseudonym LIKE '%-%' AND pseudonym NOT LIKE '%-%-%' AND pseudonym NOT LIKE '% %'",
             name="patient_pseudonym",
         ),
-        sa.CheckConstraint("sex IN ('F', 'M', 'X')", name="patient_sex"),
-        sa.CheckConstraint("synthetic IN (0, 1)", name="patient_synthetic"),
+        sa.CheckConstraint("sex = 'F' OR sex = 'M' OR sex = 'X'", name="patient_sex"),
+        sa.CheckConstraint("synthetic = 0 OR synthetic = 1", name="patient_synthetic"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
@@ -140,10 +140,10 @@ def upgrade() -> None:
         sa.Column("occurred_on", sa.Date(), nullable=False),
         sa.Column("cause", sa.String(length=40), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
-        sa.CheckConstraint("cause IN ('DOD', 'DOC')", name="event_cause"),
+        sa.CheckConstraint("cause = 'DOD' OR cause = 'DOC'", name="event_cause"),
         sa.CheckConstraint("cause IS NULL OR kind = 'death'", name="event_cause_of_death"),
         sa.CheckConstraint(
-            "kind IN ('death', 'local_recurrence', 'metastasis', 'implant_removal', 'reoperation', 'lost')",
+            "kind = 'death' OR kind = 'local_recurrence' OR kind = 'metastasis' OR kind = 'implant_removal' OR kind = 'reoperation' OR kind = 'lost'",
             name="event_kind",
         ),
         sa.CheckConstraint(
@@ -185,14 +185,15 @@ def upgrade() -> None:
             "imaged_on >= '1980-01-01' AND imaged_on <= '2199-12-31'", name="finding_imaged_on"
         ),
         sa.CheckConstraint(
-            "interface IN ('L5', 'wing_left', 'wing_right', 'all')", name="finding_interface"
+            "interface = 'L5' OR interface = 'wing_left' OR interface = 'wing_right' OR interface = 'all'",
+            name="finding_interface",
         ),
-        sa.CheckConstraint("modality IN ('CT', 'XR')", name="finding_modality"),
-        sa.CheckConstraint("reader IN ('person', 'assess-ct')", name="finding_reader"),
+        sa.CheckConstraint("modality = 'CT' OR modality = 'XR'", name="finding_modality"),
+        sa.CheckConstraint("reader = 'person' OR reader = 'assess-ct'", name="finding_reader"),
         sa.CheckConstraint(
             "contact_percent >= 0 AND contact_percent <= 100", name="finding_contact_percent"
         ),
-        sa.CheckConstraint("continuous IN (0, 1)", name="finding_continuous"),
+        sa.CheckConstraint("continuous = 0 OR continuous = 1", name="finding_continuous"),
         sa.CheckConstraint("gap_mm >= 0", name="finding_gap_mm"),
         sa.CheckConstraint("grade >= 0 AND grade <= 3", name="finding_grade"),
         sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name="finding_patient"),
@@ -221,17 +222,20 @@ def upgrade() -> None:
         sa.Column("case_digest", sa.String(length=64), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
         sa.CheckConstraint(
-            "approach IN ('posterior', 'combined', 'other')", name="operation_approach"
+            "approach = 'posterior' OR approach = 'combined' OR approach = 'other'",
+            name="operation_approach",
         ),
         sa.CheckConstraint(
-            "margin IN ('wide', 'marginal', 'intralesional')", name="operation_margin"
+            "margin = 'wide' OR margin = 'marginal' OR margin = 'intralesional'",
+            name="operation_margin",
         ),
         sa.CheckConstraint(
             "operated_on >= '1980-01-01' AND operated_on <= '2199-12-31'",
             name="operation_operated_on",
         ),
         sa.CheckConstraint(
-            "resection IN ('total', 'hemi', 'partial', 'none')", name="operation_resection"
+            "resection = 'total' OR resection = 'hemi' OR resection = 'partial' OR resection = 'none'",
+            name="operation_resection",
         ),
         sa.CheckConstraint("age_years >= 0 AND age_years <= 120", name="operation_age_years"),
         sa.CheckConstraint("blood_loss_ml >= 0", name="operation_blood_loss_ml"),
@@ -266,16 +270,17 @@ def upgrade() -> None:
         sa.Column("chemotherapy", sa.SmallInteger(), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
         sa.CheckConstraint(
-            "diagnosis IN ('chordoma', 'osteosarcoma', 'chondrosarcoma', 'ups', 'ewing', 'mpnst', 'gct', 'metastasis', 'other')",
+            "diagnosis = 'chordoma' OR diagnosis = 'osteosarcoma' OR diagnosis = 'chondrosarcoma' OR diagnosis = 'ups' OR diagnosis = 'ewing' OR diagnosis = 'mpnst' OR diagnosis = 'gct' OR diagnosis = 'metastasis' OR diagnosis = 'other'",
             name="tumour_diagnosis",
         ),
         sa.CheckConstraint(
-            "upper_level IN ('L5', 'S1', 'S2', 'S3', 'S4', 'S5')", name="tumour_upper_level"
+            "upper_level = 'L5' OR upper_level = 'S1' OR upper_level = 'S2' OR upper_level = 'S3' OR upper_level = 'S4' OR upper_level = 'S5'",
+            name="tumour_upper_level",
         ),
-        sa.CheckConstraint("chemotherapy IN (0, 1)", name="tumour_chemotherapy"),
+        sa.CheckConstraint("chemotherapy = 0 OR chemotherapy = 1", name="tumour_chemotherapy"),
         sa.CheckConstraint("diameter_mm >= 0", name="tumour_diameter_mm"),
-        sa.CheckConstraint("metastatic IN (0, 1)", name="tumour_metastatic"),
-        sa.CheckConstraint("radiotherapy IN (0, 1)", name="tumour_radiotherapy"),
+        sa.CheckConstraint("metastatic = 0 OR metastatic = 1", name="tumour_metastatic"),
+        sa.CheckConstraint("radiotherapy = 0 OR radiotherapy = 1", name="tumour_radiotherapy"),
         sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name="tumour_patient"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -299,17 +304,25 @@ def upgrade() -> None:
         sa.Column("sexual", sa.String(length=40), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
         sa.CheckConstraint(
-            "bladder IN ('normal', 'trained', 'catheter', 'lost')", name="visit_bladder"
+            "bladder = 'normal' OR bladder = 'trained' OR bladder = 'catheter' OR bladder = 'lost'",
+            name="visit_bladder",
         ),
-        sa.CheckConstraint("bowel IN ('normal', 'trained', 'stoma', 'lost')", name="visit_bowel"),
         sa.CheckConstraint(
-            "sexual IN ('normal', 'reduced', 'lost', 'untold')", name="visit_sexual"
+            "bowel = 'normal' OR bowel = 'trained' OR bowel = 'stoma' OR bowel = 'lost'",
+            name="visit_bowel",
         ),
-        sa.CheckConstraint("state IN ('NED', 'AWD')", name="visit_state"),
+        sa.CheckConstraint(
+            "sexual = 'normal' OR sexual = 'reduced' OR sexual = 'lost' OR sexual = 'untold'",
+            name="visit_sexual",
+        ),
+        sa.CheckConstraint("state = 'NED' OR state = 'AWD'", name="visit_state"),
         sa.CheckConstraint(
             "visited_on >= '1980-01-01' AND visited_on <= '2199-12-31'", name="visit_visited_on"
         ),
-        sa.CheckConstraint("walking IN ('unaided', 'aid', 'home', 'none')", name="visit_walking"),
+        sa.CheckConstraint(
+            "walking = 'unaided' OR walking = 'aid' OR walking = 'home' OR walking = 'none'",
+            name="visit_walking",
+        ),
         sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name="visit_patient"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -332,20 +345,22 @@ def upgrade() -> None:
         sa.Column("removed", sa.SmallInteger(), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
         sa.CheckConstraint(
-            "clavien IN ('I', 'II', 'IIIa', 'IIIb', 'IVa', 'IVb', 'V')", name="complication_clavien"
+            "clavien = 'I' OR clavien = 'II' OR clavien = 'IIIa' OR clavien = 'IIIb' OR clavien = 'IVa' OR clavien = 'IVb' OR clavien = 'V'",
+            name="complication_clavien",
         ),
         sa.CheckConstraint(
-            "henderson IN ('1', '2', '3', '4', '5', '6a', '6b')", name="complication_henderson"
+            "henderson = '1' OR henderson = '2' OR henderson = '3' OR henderson = '4' OR henderson = '5' OR henderson = '6a' OR henderson = '6b'",
+            name="complication_henderson",
         ),
         sa.CheckConstraint(
-            "kind IN ('wound', 'deep_infection', 'csf_leak', 'haemorrhage', 'vascular', 'bowel', 'thrombosis', 'loosening', 'breakage', 'recurrence', 'other')",
+            "kind = 'wound' OR kind = 'deep_infection' OR kind = 'csf_leak' OR kind = 'haemorrhage' OR kind = 'vascular' OR kind = 'bowel' OR kind = 'thrombosis' OR kind = 'loosening' OR kind = 'breakage' OR kind = 'recurrence' OR kind = 'other'",
             name="complication_kind",
         ),
         sa.CheckConstraint(
             "occurred_on >= '1980-01-01' AND occurred_on <= '2199-12-31'",
             name="complication_occurred_on",
         ),
-        sa.CheckConstraint("removed IN (0, 1)", name="complication_removed"),
+        sa.CheckConstraint("removed = 0 OR removed = 1", name="complication_removed"),
         sa.ForeignKeyConstraint(["operation_id"], ["operation.id"], name="complication_operation"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -367,7 +382,8 @@ def upgrade() -> None:
         sa.Column("porous_interfaces", sa.Integer(), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('printed', 'rods', 'fibula', 'femur', 'other')", name="construct_kind"
+            "kind = 'printed' OR kind = 'rods' OR kind = 'fibula' OR kind = 'femur' OR kind = 'other'",
+            name="construct_kind",
         ),
         sa.CheckConstraint(
             "porous_interfaces >= 0 AND porous_interfaces <= 9", name="construct_porous_interfaces"
@@ -395,7 +411,8 @@ def upgrade() -> None:
         sa.Column("value", sa.Float(), nullable=True),
         sa.Column("deleted_at", sa.String(length=20), nullable=True),
         sa.CheckConstraint(
-            "instrument IN ('vas', 'msts93', 'odi', 'tess', 'eq5d')", name="score_instrument"
+            "instrument = 'vas' OR instrument = 'msts93' OR instrument = 'odi' OR instrument = 'tess' OR instrument = 'eq5d'",
+            name="score_instrument",
         ),
         sa.CheckConstraint(
             "value IS NULL OR (instrument = 'vas' AND value <= 10) OR (instrument = 'msts93' AND value <= 30) OR (instrument = 'odi' AND value <= 100) OR (instrument = 'tess' AND value <= 100)",
