@@ -53,9 +53,7 @@ def postgres(tmp_path_factory):
         try:
             yield f"postgresql://sacroplan@/{{}}?host={folder}"
         finally:
-            subprocess.run(
-                _as_server(control, "-D", str(data), "-m", "immediate", "stop"), **quiet
-            )
+            subprocess.run(_as_server(control, "-D", str(data), "-m", "immediate", "stop"), **quiet)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -95,4 +95,3 @@ def painted(p, shares, gap_mm, rod):
     if rod:
         hu[(np.hypot(p[..., 1], p[..., 2]) <= 2.75) & (p[..., 0] > HALF[0])] = METAL
     return hu
-

@@ -85,9 +85,13 @@ def new(db: Db = None, who: Who = None, json_output: Json = False) -> None:
 @app.command()
 def add(
     table: Annotated[str, typer.Argument(help="patient, operation, visit, score, event ...")],
-    pseudonym: Annotated[str, typer.Argument(help="The patient, e.g. QL-00012; auto for the next.")],
+    pseudonym: Annotated[
+        str, typer.Argument(help="The patient, e.g. QL-00012; auto for the next.")
+    ],
     fields: Pairs = None,
-    case: Annotated[Path | None, typer.Option(help="Case folder that the operation followed.")] = None,
+    case: Annotated[
+        Path | None, typer.Option(help="Case folder that the operation followed.")
+    ] = None,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for every field.")] = False,
     db: Db = None,
     who: Who = None,
@@ -289,7 +293,8 @@ def show(
             raise RegistryError(f"'{history}' names no row; write table:number, as visit:17.")
         changes = records.history(registry, table, int(row))
         lines = [
-            f"{c['when']} {c['who']}: {'added' if c['before'] is None else _changed(c)}" for c in changes
+            f"{c['when']} {c['who']}: {'added' if c['before'] is None else _changed(c)}"
+            for c in changes
         ]
         _say({"row": history, "changes": changes}, lines, json_output)
         return
@@ -407,9 +412,7 @@ def check(
     _tell_findings(of, source, findings, json_output)
 
 
-def _tell_findings(
-    of: str, source: str, findings: Sequence[Finding], json_output: bool
-) -> None:
+def _tell_findings(of: str, source: str, findings: Sequence[Finding], json_output: bool) -> None:
     from sacroplan.registry.integrity import by_verdict
 
     groups = by_verdict(findings)
@@ -459,7 +462,9 @@ def assess_ct(
         list[str] | None,
         typer.Option(help="Without a case: a porous layer as L5=file.stl; repeat it."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for pictures and assessment.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for pictures and assessment.json.")
+    ] = None,
     pseudonym: Annotated[
         str, typer.Option(help="Store the findings for this patient, with --on.")
     ] = "",

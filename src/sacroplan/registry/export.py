@@ -71,9 +71,9 @@ def export_csv(registry: Registry, folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     with replaced_folder(folder) as building, registry.reading() as connection:
         for spec in tables().values():
-            rows: Iterable[Sequence[Any]] = connection.execution_options(
-                yield_per=20_000
-            ).execute(_query(spec))
+            rows: Iterable[Sequence[Any]] = connection.execution_options(yield_per=20_000).execute(
+                _query(spec)
+            )
             if spec.name == "score":
                 rows = _wide(rows)
             counts[spec.name] = _write(building / f"{spec.name}.csv", _header(spec), rows)
@@ -204,7 +204,9 @@ def _masked(static: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     if any(c < least for c in counts.values()):
         # A few are still alone after all three: they would stand out, so everybody's is withheld.
         rare = {key for key, c in counts.items() if c < least}
-        small = min((key for key in counts if key not in rare), key=lambda k: counts[k], default=None)
+        small = min(
+            (key for key in counts if key not in rare), key=lambda k: counts[k], default=None
+        )
         for values in out.values():
             if tuple(values[k] for k in who) in rare | ({small} if small else set()):
                 for k in who:

@@ -251,10 +251,7 @@ def _register(
         for shift in shifts
     ]
     best = sorted(first, key=lambda f: f[2])[:3]
-    fine = [
-        _fit(field, metal, home, rotation, shift, ROBUST_MM, 60)
-        for rotation, shift, _ in best
-    ]
+    fine = [_fit(field, metal, home, rotation, shift, ROBUST_MM, 60) for rotation, shift, _ in best]
     rotation, shift, _ = min(fine, key=lambda f: f[2])
     to_plan = Rigid(rotation, home + shift - rotation @ home)
     there = to_plan.points(metal)
@@ -303,16 +300,18 @@ def _interface(
 ) -> Interface:
     points, normals, area = outer_points(layer, core)
     s = np.arange(-INWARD_MM, OUTWARD_MM + 0.5 * STEP_MM, STEP_MM)
-    at = points[:, None, :] + s[None, :, None] * normals[:, None, :]
-    raw = sample(ct.geometry, ct.data, pose.points(at.reshape(-1, 3)), np.nan)
-    raw = raw.reshape(len(points), len(s))
-    seen = np.all(np.isfinite(raw), axis=1)
+    seen = np.all(np.isfinite(_profiles(points, normals, s, ct, pose)), axis=1)
     if np.mean(seen) < 0.5:
         raise ImagingError(f"The CT does not show the whole interface {name}.")
-    points, raw = points[seen], raw[seen]
-    profiles = _averaged(points, raw)
+    points, normals = points[seen], normals[seen]
+    profiles = _averaged(points, _profiles(points, normals, s, ct, pose))
     sigma = _blur(profiles, s)
-    gaps, bone, misfit = fit_profiles(profiles, s, sigma)
+    # The registration's rest is a small rigid motion: along the normals it is a plane over the face.
+    # Left free in every profile, it would trade against narrow gaps.
+    edge = _smooth(points, fit_profiles(profiles, s, sigma)[3])
+    raw = _profiles(points + edge[:, None] * normals, normals, s, ct, pose)
+    profiles = _averaged(points, raw)
+    gaps, bone, misfit, _ = fit_profiles(profiles, s, sigma, (0.0,))
     value = evidence.value
     least, limit = value("SP-REG-12", "bone"), value("SP-REG-12", "contact_gap")
     shell = (s >= sigma) & (s <= value("SP-REG-12", "shell"))
@@ -355,12 +354,31 @@ def outer_points(layer: Surface, core: DistanceField) -> tuple[FloatArray, Float
     away = core.at(centres + 0.5 * normals) - depth
     outer = (depth >= OUTER_SHARE * thick) & (away > 0.3)
     if not outer.any():
-        raise ImagingError("A porous layer has no outer face: it does not lie on the implant's core.")
+        raise ImagingError(
+            "A porous layer has no outer face: it does not lie on the implant's core."
+        )
     weights = _areas(layer) * outer
     area = float(weights.sum())
     count = int(np.clip(area / AREA_MM2, 50, MOST_PROFILES))
     points, face = _spread(layer, weights, count)
     return points, normals[face], area
+
+
+def _profiles(
+    points: FloatArray, normals: FloatArray, s: FloatArray, ct: Volume, pose: Rigid
+) -> FloatArray:
+    """Grey values (n, m) at depths ``s`` along the normals; NaN outside the CT."""
+    at = points[:, None, :] + s[None, :, None] * normals[:, None, :]
+    raw = sample(ct.geometry, ct.data, pose.points(at.reshape(-1, 3)), np.nan)
+    return np.asarray(raw.reshape(len(points), len(s)))
+
+
+def _smooth(points: FloatArray, offsets: FloatArray) -> FloatArray:
+    """A linear function of position through ``offsets``, outliers left out."""
+    columns = np.column_stack([points - points.mean(axis=0), np.ones(len(points))])
+    keep = np.abs(offsets - np.median(offsets)) <= 0.15
+    fit = np.linalg.lstsq(columns[keep], offsets[keep], rcond=1e-6)[0]
+    return np.asarray(columns @ fit)
 
 
 def _averaged(points: FloatArray, raw: FloatArray) -> FloatArray:
@@ -390,9 +408,14 @@ def _blur(profiles: FloatArray, s: FloatArray) -> float:
 
 
 def fit_profiles(
-    profiles: FloatArray, s: FloatArray, sigma_mm: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gap (mm), bone beyond it (HU) and squared misfit (HU2) of every profile (n, m) at depths ``s``.
+    profiles: FloatArray,
+    s: FloatArray,
+    sigma_mm: float,
+    offsets: Sequence[float] = OFFSETS_MM,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Gap (mm), bone beyond it (HU), squared misfit (HU2) and metal's edge (mm) of every profile.
+
+    ``profiles`` is (n, m) in HU at depths ``s`` (m,) in mm, positive into bone.
 
     The profile is the levels of metal and bone, both free, with gap tissue of known HU between, blurred
     by a Gaussian; the metal's edge may lie a little beside the surface. All combinations of gap and edge
@@ -406,7 +429,8 @@ def fit_profiles(
     best = np.full(len(profiles), np.inf)
     gap = np.zeros(len(profiles))
     bone = np.zeros(len(profiles))
-    for offset in OFFSETS_MM:
+    edge = np.zeros(len(profiles))
+    for offset in offsets:
         metal = ndtr((offset - s) / sigma_mm)
         for g in gaps:
             far = ndtr((s - offset - g) / sigma_mm)
@@ -418,7 +442,8 @@ def fit_profiles(
             best[better] = misfit[better]
             gap[better] = g
             bone[better] = levels[better, 1]
-    return gap, bone, best
+            edge[better] = offset
+    return gap, bone, best, edge
 
 
 def _cautions(one: Interface) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,21 @@ def add(registry: Registry, table: str, name: str, told: Mapping[str, str]) -> t
         values_ = parsed(spec, rest, new=True)
         _in_order(connection, spec, name, values_)
         return _insert(connection, table, {link: parent, **values_}), name
+
+
+def add_all(
+    registry: Registry, table: str, name: str, rows: Sequence[Mapping[str, str]]
+) -> list[int]:
+    """Add several rows of a patient's own table in one transaction: all or none."""
+    spec = spec_of(table)
+    with registry.writing() as connection:
+        patient = patient_id(connection, name)
+        ids = []
+        for told in rows:
+            values_ = parsed(spec, told, new=True)
+            _in_order(connection, spec, name, values_)
+            ids.append(_insert(connection, table, {"patient_id": patient, **values_}))
+        return ids
 
 
 def next_pseudonym(connection: Connection) -> str:
