@@ -194,23 +194,27 @@ def _masked(static: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
                     values[n] = WITHHELD
     keys = [key for key, _ in fields]
     who = [keys.index(k) for k in ("patient.sex", "operation.age_years", "tumour.diagnosis")]
+
+    def shared() -> Counter[tuple[str, ...]]:
+        return Counter(tuple(v[k] for k in who) for v in out.values())
+
     # The diagnosis goes first, then the age, then the sex, only where a combination is too rare.
     for level in (2, 1, 0):
-        counts = Counter(tuple(v[k] for k in who) for v in out.values())
+        combined = shared()
         for values in out.values():
-            if counts[tuple(values[k] for k in who)] < least:
+            if combined[tuple(values[k] for k in who)] < least:
                 values[who[level]] = WITHHELD
-    counts = Counter(tuple(v[k] for k in who) for v in out.values())
-    if any(c < least for c in counts.values()):
-        # A few are still alone after all three: they would stand out, so everybody's is withheld.
-        rare = {key for key, c in counts.items() if c < least}
-        small = min(
-            (key for key in counts if key not in rare), key=lambda k: counts[k], default=None
-        )
+    # Those still alone after all three would stand out: the next smallest group joins them.
+    combined = shared()
+    while any(c < least for c in combined.values()) and len(combined) > 1:
+        rare = {key for key, c in combined.items() if c < least}
+        rest = sorted((c, key) for key, c in combined.items() if key not in rare)
+        rare |= {key for _, key in rest[:1]}
         for values in out.values():
-            if tuple(values[k] for k in who) in rare | ({small} if small else set()):
+            if tuple(values[k] for k in who) in rare:
                 for k in who:
                     values[k] = WITHHELD
+        combined = shared()
     return out
 
 

@@ -194,7 +194,10 @@ def table_one(cohort: Cohort, group: str = "") -> Made:
     groupby = None
     if group:
         chosen, first, other = split(cohort, group)
-        frame["group"] = np.where(cohort.columns[group] == "", None, np.where(chosen, first, other))
+        frame["group"] = [
+            (first if c else other) if v else None
+            for c, v in zip(chosen.tolist(), cohort.columns[group].tolist(), strict=True)
+        ]
         frame, groupby = frame[frame["group"].notna()], "group"
         told = [c for c in told if c.lower() != group]
     numbers = [c for c in told if frame[c].dtype.kind == "f"]
@@ -474,11 +477,9 @@ def osseointegration(registry: Registry, cohort: Cohort) -> Made:
     counted = cohorts.tally(registry, "finding", ("interface", "grade", "continuous"))
     query = "SELECT patient_id, max(continuous) FROM finding WHERE deleted_at IS NULL GROUP BY patient_id"
     with registry.reading() as connection:
-        seen = dict(
-            connection.execute(sa.text(query)).tuples().all()  # type: ignore[arg-type]
-        )
+        found = connection.execute(sa.text(query)).fetchall()
     ids = set(cohort.ids.tolist())
-    seen = {p: v for p, v in seen.items() if p in ids}
+    seen = {int(p): v for p, v in found if p in ids}
     section = Section(
         "Osseointegration", len(seen), _missing({"patients never imaged": cohort.n - len(seen)})
     )

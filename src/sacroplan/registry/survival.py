@@ -124,9 +124,9 @@ def kaplan_meier(time: npt.ArrayLike, event: npt.ArrayLike, level: float | None 
     times, at_risk = _table(t, e)
     deaths = _counts(times, t, e > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        survival = np.cumprod(1.0 - deaths / at_risk)
+        survival = np.asarray(np.cumprod(1.0 - deaths / at_risk), dtype=np.float64)
         greenwood = np.cumsum(deaths / (at_risk * (at_risk - deaths)))
-        std_err = survival * np.sqrt(greenwood)
+        std_err = np.asarray(survival * np.sqrt(greenwood), dtype=np.float64)
     lower, upper = _log_log(survival, std_err, _z(level))
     return Curve(times, survival, std_err, lower, upper, at_risk, deaths, len(t), level)
 
@@ -150,9 +150,9 @@ def aalen_johansen(
     times, n = _table(t, s)
     own = _counts(times, t, s == cause).astype(np.float64)
     every = _counts(times, t, s > 0).astype(np.float64)
-    survival: Floats = np.cumprod(1.0 - every / n)
+    survival = np.asarray(np.cumprod(1.0 - every / n), dtype=np.float64)
     before: Floats = np.append(1.0, survival[:-1])
-    incidence: Floats = np.cumsum(before * own / n)
+    incidence = np.asarray(np.cumsum(before * own / n), dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         a = every / (n * (n - every))
     # After the last one at risk has had an event, nothing changes any more.
@@ -162,7 +162,9 @@ def aalen_johansen(
     f = incidence
     spread = f**2 * np.cumsum(a) - 2.0 * f * np.cumsum(a * f) + np.cumsum(a * f**2)
     cross = f * np.cumsum(b) - np.cumsum(b * f)
-    std_err: Floats = np.sqrt(np.maximum(spread + own_part - 2.0 * cross, 0.0))
+    std_err = np.asarray(
+        np.sqrt(np.maximum(spread + own_part - 2.0 * cross, 0.0)), dtype=np.float64
+    )
     lower, upper = _log_log(incidence, std_err, _z(level))
     return Curve(times, incidence, std_err, lower, upper, n, own.astype(np.int64), len(t), level)
 
