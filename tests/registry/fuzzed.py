@@ -37,7 +37,7 @@ def fuzzed(seed):
                 for row in rows:
                     rng.shuffle(row)
             case 8:
-                rows = rows[: rng.randrange(len(rows) + 1)]
+                rows = rows[: rng.randrange(1, len(rows) + 1)]
     mark = rng.choice([",", ",", ";", "\t", "|"])
     raw = (
         rng.choice(["\n", "\r\n", "\r"])
