@@ -66,8 +66,8 @@ def cohort(registry, tmp_path):
     name = "SYN-0000001"
     digest = {"case_id": "case_7", "case_digest": "ab" * 32}
     records.edit(registry, "operation", 1, digest)
-    records.add(registry, "score", name, {"visited_on": records.show(registry, name)["visit"][0]["visited_on"],
-                                          "odi_1": "3", "odi_2": "2"})  # fmt: skip
+    day = records.show(registry, name)["visit"][0]["visited_on"]
+    records.add(registry, "score", name, {"visited_on": day, "odi_1": "3", "odi_2": "2"})
     return registry
 
 

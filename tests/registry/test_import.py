@@ -175,6 +175,7 @@ def test_excel_gives_what_csv_gives(registry, tmp_path):
         ("pseudonym,pseudonym\n", "stands there twice"),
         ("pseudonym,,x\n", "has no name"),
         ("visited_on\n2020-01-01\n", "No column is the pseudonym"),
+        ("pseudonym\nQL-00009\n", "No column gives visit.visited_on"),
         ("pseudonym,walking\nQL-00001,aid\n", "No column gives visit.visited_on"),
         ("pseudonym,vas,score.vas\n", "Two columns mean score.vas"),
         (b"pseudonym,visited_on\n\xff\xfe,1\n", "not text in UTF-8"),

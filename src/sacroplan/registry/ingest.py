@@ -172,8 +172,8 @@ class _Reader:
         self.last = last
         used = {c[0] for c in columns.columns.values() if c is not None} - {""}
         used |= {t for t, _ in columns.defaults}
-        # A file that names nothing but the pseudonym is a list of patients.
-        self.tables = tuple(t for t in tables() if t in (used or {"patient"}))
+        # A file that names nothing but the pseudonym is a list of patients, unless told otherwise.
+        self.tables = tuple(t for t in tables() if t in (used or {columns.table or "patient"}))
         self.at = {c: n for n, c in enumerate(columns.columns[h] for h in header) if c}
         self.parsers = {
             target: _Column(field_, columns, target) for target, field_ in self._fields()

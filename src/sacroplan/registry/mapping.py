@@ -41,6 +41,7 @@ class ColumnMap:
     ----------
     columns : header to ``(table, field)``; None leaves the column out. The table is ``""`` for the
         pseudonym and other links, ``"score"`` for answers.
+    table : the table that bare names belong to, "" where none was named.
     values : ``(table, field)`` to the file's words and the dictionary's codes.
     defaults : ``(table, field)`` to the text taken for every row.
     """
@@ -52,6 +53,7 @@ class ColumnMap:
     encoding: str = ""
     date_format: str = ""
     sheet: str = ""
+    table: str = ""
 
 
 def read(path: Path | None, table: str | None) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def resolve(told: Mapping[str, Any], header: Sequence[str]) -> ColumnMap:
         if not isinstance(text, str):
             raise RegistryError(f"The mapping's default of {key!r} must be a text.")
         defaults[_target(key, default)] = text
-    texts = {k: told.get(k, "") for k in ("delimiter", "encoding", "date_format", "sheet")}
+    texts = {k: told.get(k, "") for k in ("delimiter", "encoding", "date_format", "sheet", "table")}
     return ColumnMap(columns, values, defaults, **texts)
 
 

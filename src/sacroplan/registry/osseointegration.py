@@ -400,7 +400,10 @@ def _blur(profiles: FloatArray, s: FloatArray) -> float:
     few = profiles[:: max(1, len(profiles) // 150)]
 
     def best(candidates: Sequence[float]) -> float:
-        misfit = [float(np.mean(fit_profiles(few, s, sigma)[2])) for sigma in candidates]
+        misfit = [
+            float(np.mean(fit_profiles(few, s, sigma, OFFSETS_MM[::2], 2 * GAP_STEP_MM)[2]))
+            for sigma in candidates
+        ]
         return float(candidates[int(np.argmin(misfit))])
 
     coarse = best(SIGMAS_MM)
@@ -412,6 +415,7 @@ def fit_profiles(
     s: FloatArray,
     sigma_mm: float,
     offsets: Sequence[float] = OFFSETS_MM,
+    step_mm: float = GAP_STEP_MM,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Gap (mm), bone beyond it (HU), squared misfit (HU2) and metal's edge (mm) of every profile.
 
@@ -425,7 +429,7 @@ def fit_profiles(
 
     shell = evidence.value("SP-REG-12", "shell")
     tissue = evidence.value("SP-REG-12", "gap_tissue")
-    gaps = np.arange(0.0, shell + 2 * GAP_STEP_MM, GAP_STEP_MM)
+    gaps = np.arange(0.0, shell + 2 * step_mm, step_mm)
     best = np.full(len(profiles), np.inf)
     gap = np.zeros(len(profiles))
     bone = np.zeros(len(profiles))
@@ -436,7 +440,7 @@ def fit_profiles(
             far = ndtr((s - offset - g) / sigma_mm)
             rest = profiles - tissue * (1.0 - metal - far)
             columns = np.stack([metal, far], axis=1)
-            levels = rest @ np.linalg.pinv(columns).T
+            levels = rest @ columns @ np.linalg.inv(columns.T @ columns)
             misfit = np.mean((rest - levels @ columns.T) ** 2, axis=1)
             better = misfit < best
             best[better] = misfit[better]
