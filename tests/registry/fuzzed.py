@@ -23,12 +23,13 @@ def fuzzed(seed):
         match rng.randrange(9):
             case 0 | 1 | 2:
                 row = rng.choice(rows)
-                row[rng.randrange(len(row))] = rng.choice(NASTY)
+                if row:
+                    row[rng.randrange(len(row))] = rng.choice(NASTY)
             case 3:
                 rng.choice(rows).append(rng.choice(NASTY))
             case 4:
                 row = rng.choice(rows)
-                del row[rng.randrange(len(row)) :]
+                del row[rng.randrange(len(row) + 1) :]
             case 5:
                 rows.append(list(rng.choice(rows)))
             case 6:

@@ -270,6 +270,11 @@ def overall_survival(cohort: Cohort, group: str = "") -> Made:
     return section, {"survival.svg": figures.curves(shown, "alive, %")}
 
 
+def _share(value: float) -> str:
+    """Per cent; the same number reached by two ways of adding must not be printed as two."""
+    return f"{100 * round(value, 9):.1f} %"
+
+
 def _pair(low: float, high: float) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return "none yet"
@@ -316,8 +321,8 @@ def competing(cohort: Cohort) -> Made:
             estimate, low, high = right.at(month)
             if np.isfinite(estimate):
                 rows.append(
-                    [label, f"{month:g}", f"{100 * estimate:.1f} %", _pair(low, high),
-                     f"{100 * wrong.at(month)[0]:.1f} %", str(int(right.risk_at([month])[0]))]
+                    [label, f"{month:g}", _share(estimate), _pair(low, high),
+                     _share(wrong.at(month)[0]), str(int(right.risk_at([month])[0]))]
                 )  # fmt: skip
         count = proportion(int((state == 1).sum()), cohort.n)
         section.paragraphs.append(f"{label.capitalize()}: {_percent(count)} of patients, whenever.")
