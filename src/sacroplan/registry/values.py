@@ -39,7 +39,8 @@ def parse(field: Field, text: str, date_format: str = "", words: Mapping[str, st
     told = words.get(told, told)
     if told.lower() in EMPTY and told not in field.codes:
         return Refused("is required and empty") if field.required else None
-    shown = f"'{told[:20]}'"
+    # A quoted cell may hold line ends; the list of faults has one line each.
+    shown = f"'{' '.join(told[:20].split())}'"
     match field.kind:
         case "code":
             return _code(field, told, shown)
