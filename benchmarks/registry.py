@@ -41,6 +41,7 @@ def parts(registry: Registry) -> dict[str, Callable[[], object]]:
         "survival, two groups": lambda: report.overall_survival(people, "margin"),
         "competing risks": lambda: report.competing(people),
         "function over time": lambda: report.function(registry, people),
+        "walking": lambda: report.walking(registry),
         "complications": lambda: report.complications(registry, people),
         "osseointegration": lambda: report.osseointegration(registry, people),
     }

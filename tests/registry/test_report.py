@@ -58,7 +58,7 @@ def test_the_report_is_whole_and_repeats_to_the_byte(filled, tmp_path):
     report.write(filled, tmp_path / "a", "margin")
     data = json.loads((tmp_path / "a" / "report.json").read_text())
     titles = [s["title"] for s in data["sections"]]
-    assert len(titles) == 8
+    assert len(titles) == 9
     for s in data["sections"]:
         assert s["n"] > 0, s["title"]
         assert s["missing"], s["title"]

@@ -80,6 +80,7 @@ def write(
         ("survival", lambda: overall_survival(cohort, group)),
         ("competing risks", lambda: competing(cohort)),
         ("function", lambda: function(registry, cohort)),
+        ("walking", lambda: walking(registry)),
         ("complications", lambda: complications(registry, cohort)),
         ("osseointegration", lambda: osseointegration(registry, cohort)),
         ("integrity", lambda: integrity(registry, cohort)),
@@ -364,7 +365,6 @@ def function(registry: Registry, cohort: Cohort) -> Made:
         "medians, bars quartiles, small numbers the questionnaires behind them. Who is sick or dead "
         "does not answer: later points are of survivors."
     )
-    last = _walking(registry, section, cohort)
     made: dict[str, bytes] = {}
     if series:
         section.figures.append(
@@ -373,7 +373,6 @@ def function(registry: Registry, cohort: Cohort) -> Made:
         made["function.svg"] = figures.over_time(series)
     else:
         section.paragraphs.append("No score has been entered.")
-    section.tables += last
     return section, made
 
 
@@ -400,25 +399,26 @@ def _by_month(
     return out
 
 
-def _walking(registry: Registry, section: Section, cohort: Cohort) -> list[dict[str, Any]]:
+def walking(registry: Registry) -> Made:
+    """How patients walked at their visits, by time after operation."""
     meaning = _meanings("visit", "walking")
     counted = cohorts.tally(registry, "visit", ("walking",))
     rows = []
     for low, high in ((0, 9), (9, 18), (18, 30), (30, 48), (48, 10_000)):
         here = dict.fromkeys((*meaning, None), 0)
-        for (month, walking), n in counted.items():
+        for (month, how), n in counted.items():
             if low <= month < high:
-                here[walking] += n
+                here[how] += n
         if total := sum(here.values()):
             name = f"{low} to {high}" if high < 10_000 else f"{low} and later"
             rows.append([name, str(total), *(str(here[w]) for w in meaning), str(here[None])])
-    return [
-        {
-            "title": "Walking, visits by month",
-            "header": ["Months", "Visits", *meaning.values(), "Missing"],
-            "rows": rows,
-        }
-    ]
+    unknown = sum(n for (_, how), n in counted.items() if how is None)
+    section = Section("Walking", sum(counted.values()), _missing({"visits without it": unknown}))
+    section.paragraphs.append("n counts visits, not patients.")
+    section.tables.append(
+        {"header": ["Months", "Visits", *meaning.values(), "Missing"], "rows": rows}
+    )
+    return section, {}
 
 
 def complications(registry: Registry, cohort: Cohort) -> Made:
