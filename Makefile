@@ -38,6 +38,7 @@ lint: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	$(PY) benchmarks/run.py
+	$(PY) benchmarks/registry.py
 
 validate: $(DEV_STAMP)
 	sh tools/system-packages.sh

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,8 @@ import typer
 from sacroplan import __version__
 from sacroplan.banner import BANNER
 from sacroplan.errors import CaseError, SacroplanError
+from sacroplan.registry.commands import app as registry_app
+from sacroplan.terminal import Bar, rich_progress
 
 if TYPE_CHECKING:
     from sacroplan.case.runner import Listener, RunReport, State
@@ -34,6 +35,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(registry_app, name="registry")
 
 SERIES_HELP = "DICOM series to take: UID, number or description as check-ct --list tells them."
 
@@ -67,7 +70,7 @@ def demo(
     from sacroplan.case.demo import make_demo
 
     _announce(json_output)
-    with _bar("synthetic patient", json_output) as progress:
+    with Bar("synthetic patient", json_output) as progress:
         make_demo(folder, progress)
     _run(folder, None, json_output)
 
@@ -231,7 +234,7 @@ def check_ct(
     if list_only:
         _list_series(path, series, json_output)
         return
-    with _bar("reading", json_output) as progress:
+    with Bar("reading", json_output) as progress:
         image, quality = read_and_check(path, series, progress, surgery)
     if json_output:
         table = {
@@ -405,50 +408,6 @@ def _tell(report: RunReport, broken: list[str]) -> None:
         typer.echo(f"Open {page}")
 
 
-class _bar:
-    """A progress bar on standard error when a person watches, silence otherwise."""
-
-    def __init__(self, title: str, quiet: bool) -> None:
-        self.title = title
-        self.quiet = quiet or not sys.stderr.isatty()
-
-    def __enter__(self) -> Callable[[float, str], None]:
-        if self.quiet:
-            return lambda _fraction, _message: None
-        self.progress = _rich_progress()
-        task = self.progress.add_task(self.title, total=1.0, detail="")
-        self.progress.start()
-        return lambda fraction, message: self.progress.update(
-            task, completed=fraction, detail=message
-        )
-
-    def __exit__(self, *_: object) -> None:
-        if not self.quiet:
-            self.progress.stop()
-
-
-def _rich_progress() -> Any:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description:24s}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=Console(stderr=True),
-    )
-
-
 class _listener:
     """Draws stages: one bar for the whole run, weighted by how long stages usually take."""
 
@@ -460,7 +419,7 @@ class _listener:
 
     def __enter__(self) -> Listener:
         if self.watched:
-            self.progress = _rich_progress()
+            self.progress = rich_progress()
             self.task = self.progress.add_task("plan", total=self.total, detail="")
             self.progress.start()
         return self
