@@ -278,7 +278,7 @@ def propose(
     from sacroplan.case.outcome import propose_case
 
     _announce(json_output)
-    with _bar("options", json_output) as progress:
+    with Bar("options", json_output) as progress:
         table = propose_case(folder, margin, progress)
     if json_output:
         typer.echo(json.dumps(table, indent=2))
@@ -313,7 +313,7 @@ def audit(
     from sacroplan.case.outcome import audit_case
 
     _announce(json_output)
-    with _bar("audit", json_output) as progress:
+    with Bar("audit", json_output) as progress:
         table = audit_case(folder, postop, progress)
     if json_output:
         typer.echo(json.dumps(table, indent=2))
