@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sacroplan.case.steps.navigation import Navigation
 
 NOTICE = (
-    "FRE says nothing about the accuracy in this patient [SP-REG-02]; look at the error expected at the "
+    "FRE says nothing about the accuracy in this patient [SP-NAV-04]; look at the error expected at the "
     "screws, and check with the pointer on bone."
 )
 

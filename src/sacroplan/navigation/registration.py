@@ -2,7 +2,7 @@
 
 Every way ends in the rigid motion from the theatre's coordinates to the CT's, LPS mm. The fiducial
 registration error is reported because every station shows it; it says nothing about accuracy in this
-patient [SP-REG-02] and no result here passes or fails by it. See :mod:`sacroplan.navigation.target_error`.
+patient [SP-NAV-04] and no result here passes or fails by it. See :mod:`sacroplan.navigation.target_error`.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def paired_points(theatre: npt.ArrayLike, ct: npt.ArrayLike) -> Registration:
     rigid = rigid_between(p, q)
     residual = np.linalg.norm(rigid.points(p) - q, axis=1)
     doubts: tuple[Doubt, ...] = ()
-    least, better = (int(evidence.value("SP-REG-01", n)) for n in ("least", "better"))
+    least, better = (int(evidence.value("SP-NAV-03", n)) for n in ("least", "better"))
     if len(p) < least:
         doubts = (
             Doubt(
                 "navigation", "navigation.few_fiducials",
                 f"{len(p)} fiducials are few: take at least {least}, better {better}, round the sacrum.",
-                ("SP-REG-01",),
+                ("SP-NAV-03",),
             ),
         )  # fmt: skip
     fre = float(np.sqrt(np.mean(residual**2)))

@@ -70,7 +70,7 @@ def robot_plan(
     removed: Mapping[str, Surface],
     fle_mm: float,
 ) -> RobotPlan:
-    """Put a plan together; warns of markers on bone that is to be removed [SP-REG-01]."""
+    """Put a plan together; warns of markers on bone that is to be removed [SP-NAV-03]."""
     from sacroplan.navigation.target_error import predicted_tre_mm
 
     names = [s.name for s in screws]
@@ -102,7 +102,7 @@ def marker_doubts(
                         "navigation", "navigation.marker_on_specimen",
                         f"The marker {name} sits on bone that is to be removed "
                         f"({piece.replace('_', ' ')}): registration is lost with it. Set it on bone that "
-                        "stays, or register again after the cut.", ("SP-REG-01",),
+                        "stays, or register again after the cut.", ("SP-NAV-03",),
                     )
                 )  # fmt: skip
                 break

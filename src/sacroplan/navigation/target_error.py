@@ -1,7 +1,7 @@
 """How far the theatre's coordinates may be off at a target: the number that counts.
 
 Predicted from where fiducials lie and how well they are found, before surgery and for every target;
-the residual of one registration cannot tell it [SP-REG-02].
+the residual of one registration cannot tell it [SP-NAV-04].
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def expected_fre_mm(count: int, fle_mm: float) -> float:
 
 
 def predicted_tre_mm(fiducials: npt.ArrayLike, fle_mm: float, targets: npt.ArrayLike) -> FloatArray:
-    """Root mean square target error (m,) at ``targets`` (m, 3) for ``fiducials`` (n, 3) [SP-REG-03].
+    """Root mean square target error (m,) at ``targets`` (m, 3) for ``fiducials`` (n, 3) [SP-NAV-05].
 
     ``fle_mm`` : root mean square localisation error of a fiducial (all three axes together).
     """

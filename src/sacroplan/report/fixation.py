@@ -272,7 +272,7 @@ def dossier(context: Context) -> Dossier:
             text=(
                 "Screws are misplaced as the cited study says screws are misplaced, and graded on this "
                 "patient's bone. The intervals are those of the simulation, not of the surgeon.",
-                "A fiducial registration error tells nothing about the accuracy in this patient [SP-REG-02]; "
+                "A fiducial registration error tells nothing about the accuracy in this patient [SP-NAV-04]; "
                 "the predicted target error at every screw is the number to look at.",
             ),
             tables=(accuracy_table(navigation), convergence_table(navigation.robot)),

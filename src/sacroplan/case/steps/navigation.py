@@ -64,7 +64,7 @@ def run(context: Context) -> StageOutput:
             value,
             "mm",
             f"{name.replace('_', ' ')}: predicted target error at the tip",
-            ("SP-REG-03", "SP-REG-02"),
+            ("SP-NAV-05", "SP-NAV-04"),
         )
     lines = {s.name: (s.entry, s.tip) for s in screws}
     files = {
