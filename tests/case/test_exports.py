@@ -21,6 +21,7 @@ from sacroplan.formats.labels import read_label_file, write_labels_nifti, write_
 from sacroplan.formats.segnrrd import write_segnrrd
 from sacroplan.formats.stl import read_stl
 from sacroplan.geometry.fields import contour
+from sacroplan.geometry.frames import Plane
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
 
@@ -55,13 +56,23 @@ def results(volume: Volume, info: CtInfo) -> dict[str, Any]:
     screw = SimpleNamespace(
         name="L5_left", entry=g.to_world([20, 12, 19]), tip=g.to_world([20, 6, 19])
     )
+    guide = SimpleNamespace(
+        name="guide_iliac_left",
+        surface=part,
+        wires=[SimpleNamespace(start=g.to_world([9, 9, 9]), end=g.to_world([9, 5, 9]))],
+        slot=SimpleNamespace(
+            cut=Plane(g.to_world([9, 9, 9]), np.array([1.0, 0.0, 0.0]), g.frame),
+            length_mm=20.0,
+            height_mm=8.0,
+        ),
+    )
     return {
         "intake": SimpleNamespace(volume=volume, info=info),
         "bones": SimpleNamespace(labels=labels, surfaces=surfaces, source="automatic segmentation"),
         "resection": SimpleNamespace(tumour=SimpleNamespace(surface=tumour), plan=plan),
         "screws": SimpleNamespace(plans=[SimpleNamespace(screw=screw)]),
         "implant": SimpleNamespace(core=part, porous={"L5": part}, wing_screws=[]),
-        "guides": SimpleNamespace(guides=[SimpleNamespace(name="guide_iliac_left", surface=part)]),
+        "guides": SimpleNamespace(guides=[guide]),
     }
 
 

@@ -161,7 +161,7 @@ def test_the_tumour_is_given_once_and_with_its_mri(planned, tmp_path):
             tmp_path / "a", base / "ct.nii.gz", None, None, tumour_mri=base / "tumour.nii.gz"
         )
     text = (folder / "case.toml").read_text("utf-8")
-    twice = text.replace("[resection]", 'mask = "t.nii"\n[resection]')
+    twice = text.replace("\n[resection]", '\nmask = "t.nii"\n[resection]')
     context = Context(
         folder, parse_config(twice, "t"), lambda n: store.load(stage_folder(folder, n))
     )

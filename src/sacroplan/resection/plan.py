@@ -557,7 +557,15 @@ def _margin_doubts(
 
 def _loss_doubts(site: Site, lost: Losses) -> list[Doubt]:
     doubts = []
-    if site.levels_known < 4:
+    if site.levels_known < 2:
+        doubts.append(
+            Doubt(
+                "plan", "resection.levels_unknown",
+                "The ventral foramina of S1 and S2 were not both found; the sacral levels are spaced "
+                "evenly, so which roots and ligaments are lost is a guess.", ("DIM-19",),
+            )
+        )  # fmt: skip
+    elif site.levels_known < 4:
         doubts.append(
             Doubt(
                 "plan", "resection.levels_continued",

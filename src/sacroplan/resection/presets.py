@@ -174,6 +174,8 @@ def place(choice: Choice, site: Site) -> Placed:
     choice = checked(choice)
     if choice.kind == "free":
         return Placed((), ())
+    if choice.kind != "total" or choice.l5 == "partial":
+        site.require_levels()
     if choice.kind in ("high", "mid", "low"):
         return _transverse(choice, site)
     if choice.kind == "total":

@@ -115,10 +115,10 @@ class Site:
 
     @cached_property
     def levels(self) -> FloatArray:
-        """(k, 3) middle of the sacrum at S1's endplate and at each pair of ventral foramina down to S4.
+        """(6, 3) middle of the sacrum at S1's endplate, at each pair of foramina to S4, at its tip.
 
-        Where a pair is missing it is continued from those above. Raises :class:`PlanError` without
-        the first two.
+        Where a pair is missing it is continued from those above; without the first two the levels
+        are spaced evenly down to the lowest point of the sacrum.
         """
         out = [self.frames["S1EP"].origin]
         for n in FORAMINA:
@@ -127,14 +127,23 @@ class Site:
                 break
             out.append(0.5 * (np.asarray(pair[0]) + np.asarray(pair[1])))
         if len(out) < 3:
-            raise PlanError(
-                "The ventral foramina of S1 and S2 were not found, so no sacral level can be told. "
-                "Give S1AF_L, S1AF_R, S2AF_L and S2AF_R under [landmarks] in case.toml."
-            )
+            vertices = self.bones["sacrum"].vertices
+            tip = vertices[int(np.argmin(vertices @ self.pelvis.axes[:, 1]))]
+            tip = tip - ((tip - out[0]) @ self.right) * self.right
+            share = np.arange(len(FORAMINA) + 2)[:, None] / (len(FORAMINA) + 1)
+            return np.asarray(out[0] + share * (tip - out[0]))
         while len(out) < len(FORAMINA) + 1:
             out.append(2.0 * out[-1] - out[-2])
         out.append(2.0 * out[-1] - out[-2])
         return np.asarray(out)
+
+    def require_levels(self) -> None:
+        """Raise :class:`PlanError` where too few foramina were found to place a cut by them."""
+        if self.levels_known < 2:
+            raise PlanError(
+                "The ventral foramina of S1 and S2 were not found, so no sacral level can be told. "
+                "Give S1AF_L, S1AF_R, S2AF_L and S2AF_R under [landmarks] in case.toml."
+            )
 
     @property
     def levels_known(self) -> int:

@@ -195,8 +195,9 @@ def slicer_files(context: Context, labels: LabelMap) -> Writers:
     }
     if lines:
         files["dossier/slicer/screws.mrk.json"] = lambda path: write_lines(lines, path)
-    files["dossier/slicer/guide_wires.mrk.json"] = lambda path: write_lines(wires, path)
-    files["dossier/slicer/guide_slots.mrk.json"] = lambda path: write_planes(slots, path)
+    if slots:
+        files["dossier/slicer/guide_wires.mrk.json"] = lambda path: write_lines(wires, path)
+        files["dossier/slicer/guide_slots.mrk.json"] = lambda path: write_planes(slots, path)
     files["dossier/slicer/labels.nii.gz"] = lambda path: write_labels_nifti(labels, path)
     for name, surface in _patient_surfaces(context).items():
         write = partial(write_stl, name=f"{case} {name}")
