@@ -146,7 +146,7 @@ def segment(
         disc = anatomy.discs[sacral - 1]
         inside = marrow.sacral_marrow(hull.marrow, fine, anatomy.canal, disc)
     sacral_only = (seeds.SACRUM, inside)
-    whole = finish.finish(hu, merged, empty, sacral_only, ids, fine.spacing_mm, voxel)
+    whole = finish.finish(hu, merged, empty, sacral_only, ids, fine.spacing_mm)
     progress(0.9, "back to the voxels of the CT")
     data = _on_source(whole, ids, fine, volume)
     present = [n for n in ids if np.any(data == n)]

@@ -75,28 +75,13 @@ def _in_slices(cross: Mask, axis: int) -> Mask:
     return out
 
 
-def edge_height(local: Float32, whole: Float32, spacing_mm: npt.ArrayLike) -> Float32:
-    """Height (HU) of a bone's edge above the soft tissue around it.
+def outline_level(hu: Float32, mask: Mask, spacing_mm: float) -> Float32:
+    """Local half-maximum (HU) between the bone's edge and the soft tissue around it.
 
-    Half of the ``local`` height of the cortex. Where the cortex is thin the image shows it too low,
-    and half of too little lies too far outside: there the edge has half the height of the ``whole``
-    bone's cortex, up to a share of the local one. Voxels thicker than ``thick`` blur all cortex, so
-    that none of it shows its true height.
-    """
-    row = "SP-SEG-06"
-    half = np.float32(0.5) * local
-    if float(np.max(spacing_mm)) > evidence.value(row, "thick"):
-        return half
-    most = np.float32(evidence.value(row, "thin")) * local
-    return np.asarray(np.maximum(half, np.minimum(np.float32(0.5) * whole, most)))
-
-
-def outline_level(hu: Float32, mask: Mask, spacing_mm: float, source_mm: FloatArray) -> Float32:
-    """Level (HU) of the bone's outline between its cortex and the soft tissue around it.
-
-    The cortex is the brightest grey level within 3 mm inside the bone, the soft tissue the mean of
-    what is neither bone nor gas within a few millimetres outside. ``source_mm`` (3,) are the voxels
-    of the CT, ``spacing_mm`` those of this grid.
+    The edge is the brightest grey level within 3 mm inside the bone; the soft tissue is the mean of
+    what is neither bone nor gas within a few millimetres outside. A thin cortex, which the image
+    shows too dark, is outlined a little too far out; but what the rest of the bone is like tells
+    nothing of it: a spinous process beside sclerotic facets would be lost.
     """
     row = "SP-SEG-06"
     size = 2 * round(evidence.value(row, "reach") / spacing_mm) + 1
@@ -110,10 +95,7 @@ def outline_level(hu: Float32, mask: Mask, spacing_mm: float, source_mm: FloatAr
     level = ndimage.gaussian_filter(soft * hu, sigma)
     default = evidence.value(row, "soft")
     base = np.where(weight > 1e-3, level / np.maximum(weight, 1e-3), default)
-    rim = mask & ~ndimage.binary_erosion(mask, _CROSS)
-    cortex = np.quantile(peak[rim], evidence.value(row, "cortex"))
-    height = edge_height(peak - base, cortex - base, source_mm)
-    return np.asarray(base + height, dtype=np.float32)
+    return np.asarray(0.5 * (peak + base), dtype=np.float32)
 
 
 def peel(hu: Float32, mask: Mask, level: Float32, layers: int, marrow: Mask) -> Mask:
@@ -136,12 +118,11 @@ def finish(
     marrow: tuple[int, Mask],
     ids: list[int],
     spacing_mm: FloatArray,
-    source_mm: FloatArray,
 ) -> Int32:
     """Whole bones: marrow filled, outline at the local half-maximum, one piece each.
 
     ``empty`` is never filled (canal, foramina, discs); ``marrow`` is a label and what certainly
-    belongs to it; ``source_mm`` are the voxels of the CT.
+    belongs to it.
     """
     h = float(spacing_mm[0])
     radius = evidence.value("SP-SEG-06", "closing") / h
@@ -160,7 +141,7 @@ def finish(
         bone |= ndimage.binary_opening(surrounded(bone, ~bone & ~taken, h, misses), _CROSS)
         bone = largest_piece(fill_bone(bone, taken, radius))
         # Unsmoothed: even half a voxel of blur moves the half-maximum of a thin cortex outwards.
-        level = outline_level(hu[box], bone, h, source_mm)
+        level = outline_level(hu[box], bone, h)
         bone = largest_piece(peel(hu[box], bone, level, layers, own))
         bone = fill_small_holes(fill_bone(bone, taken, 1.0 / h), taken, pore)
         view = out[box]

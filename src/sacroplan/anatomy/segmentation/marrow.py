@@ -140,8 +140,11 @@ def waters(
     # Unsurrounded specks inside the bone are no outside: only the one large space around it is.
     around = largest_piece(distance_to(inner[box] | bright[box], h, 4.0) > 3.0)
     outside = around | ((away <= evidence.value(row, "core")) & soft)
+    # Bodies lie well in front of the canal and pedicles beside it; between them are the recesses.
     ahead = _ahead(canal, marrow)
-    bodies = marked(marrow[ahead > evidence.value(row, "clear")])
+    clear = evidence.value(row, "clear")
+    bodies = marked(marrow[ahead > clear])
+    bodies |= marked(marrow[ahead < evidence.value(row, "beside")]) & (away > clear)
     deep = (away > zone) & (distance_to(around, h, 7.0) > 6.0)
     # Bright marrow needs no water, and on a wall it would spill into the foramen beside it.
     bone = (bodies | deep) & soft & inner[box] & ~outside
