@@ -180,7 +180,10 @@ def _first_sacral_unit(units: npt.NDArray[np.int32], count: int) -> tuple[int, t
         contact[:, side] = np.bincount(units[close] - UNIT, minlength=count)[:count]
     volume = contact * FINE_MM**3
     least, least_side = evidence.value(row, "least"), evidence.value(row, "least_side")
-    joined = (volume.sum(axis=1) >= least) & (volume.min(axis=1) >= least_side)
+    # A deep-seated L5 touches both ilia as well, but with little of what the sacrum joins them with.
+    both = volume.sum(axis=1)
+    least = max(least, evidence.value(row, "share") * float(both.max(initial=0.0)))
+    joined = (both >= least) & (volume.min(axis=1) >= least_side)
     if not joined.any():
         best = float(volume.sum(axis=1).max()) if count else 0.0
         raise AnatomyError(
