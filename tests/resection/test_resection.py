@@ -8,7 +8,7 @@ from sacroplan.geometry.booleans import overlap_mm3, union
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
 from sacroplan.geometry.primitives import box, sphere
 from sacroplan.geometry.volume import VolumeGeometry
-from sacroplan.resection.cuts import osteotomy, saw
+from sacroplan.resection.cuts import osteotomy, saw_all
 from sacroplan.resection.margin import cut_margin
 from sacroplan.resection.tumour import Ellipsoid, tumour_from_mask, tumour_from_shapes
 
@@ -28,7 +28,7 @@ def test_saw_takes_exactly_its_kerf(rigid):
     plane = Plane([30, 0, 0], [1, 0, 0]).transformed(rigid)
     cut = osteotomy("c", "bone", bone, plane, 1.25, None)
     assert cut.area_mm2 == pytest.approx(200.0, rel=1e-9)
-    parts = saw(bone, cut, rigid.points(np.array([39.0, 10, 5])))
+    parts = saw_all(bone, (cut,))
     assert parts.specimen.volume_mm3 == pytest.approx((10 - 0.625) * 200, rel=1e-9)
     assert parts.remnant.volume_mm3 == pytest.approx((30 - 0.625) * 200, rel=1e-9)
     assert parts.kerf_mm3 == pytest.approx(1.25 * 200, rel=1e-9)
@@ -49,7 +49,7 @@ def test_a_finite_cut_spares_what_lies_outside_its_region():
     region = box(ORIGIN, [-100, 15, -100], [100, 100, 100])
     cut = osteotomy("c", "u", u, Plane([30, 0, 0], [1, 0, 0]), 1.0, region)
     assert cut.area_mm2 == pytest.approx(30.0, rel=1e-9)
-    parts = saw(u, cut, np.array([59.0, 25, 2]))
+    parts = saw_all(u, (cut,))
     assert parts.specimen.bounds[0, 1] == pytest.approx(20.0)
     assert parts.remnant.bounds[1, 0] == pytest.approx(60.0)
 
@@ -58,7 +58,7 @@ def test_a_cut_that_misses_or_does_not_part_is_refused():
     bone = box(ORIGIN, [0, 0, 0], [40, 20, 10])
     miss = osteotomy("c", "bone", bone, Plane([90, 0, 0], [1, 0, 0]), 1.0, None)
     with pytest.raises(PlanError, match="misses the bone"):
-        saw(bone, miss, np.zeros(3))
+        saw_all(bone, (miss,))
     ring = union(
         box(ORIGIN, [0, 0, 0], [40, 5, 5]),
         box(ORIGIN, [0, 25, 0], [40, 30, 5]),
@@ -68,7 +68,7 @@ def test_a_cut_that_misses_or_does_not_part_is_refused():
     region = box(ORIGIN, [-9, -9, -9], [99, 10, 99])
     one_leg = osteotomy("c", "ring", ring, Plane([20, 0, 0], [1, 0, 0]), 1.0, region)
     with pytest.raises(PlanError, match="does not part ring"):
-        saw(ring, one_leg, np.zeros(3))
+        saw_all(ring, (one_leg,))
 
 
 def test_margin_of_a_sphere_is_its_distance_to_the_face():
@@ -106,5 +106,5 @@ def test_tumour_from_voxels_and_shapes():
 def test_specimen_and_remnant_never_overlap():
     bone = sphere([0, 0, 0], 30.0, rings=60)
     cut = osteotomy("c", "ball", bone, Plane([7, 0, 0], [0.8, 0.6, 0]), 1.25, None)
-    parts = saw(bone, cut, np.array([30.0, 0, 0]))
+    parts = saw_all(bone, (cut,))
     assert overlap_mm3(parts.specimen, parts.remnant) == 0.0

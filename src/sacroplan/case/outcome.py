@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sacroplan import evidence
 from sacroplan.case.runner import context_of
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.resection import Resection, choice_of, site_of
@@ -14,15 +15,11 @@ from sacroplan.errors import CaseError
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.progress import Progress, part, silent
 
-BONE_HU = 200.0
-"""Threshold that draws cut bone in a CT where no labels are given; cortex and face lie above it."""
-
 
 def propose_case(
     folder: Path, margin_mm: float | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
     """Compare the types of resection; write the table and the picture into the dossier."""
-    from sacroplan import evidence
     from sacroplan.formats.atomic import write_bytes
     from sacroplan.formats.jsonio import write_json
     from sacroplan.resection.propose import picture, propose
@@ -56,7 +53,7 @@ def propose_case(
 
 
 def read_outcome(path: Path) -> Surface:
-    """The bones after surgery: an STL, a label map, or a CT above :data:`BONE_HU`."""
+    """The bones after surgery: an STL, a label map, or a CT above the level of SP-RES-12."""
     from sacroplan.formats.stl import read_stl
 
     if not path.exists():
@@ -71,7 +68,7 @@ def read_outcome(path: Path) -> Surface:
     # A label map has few whole values, none of them air.
     if data.min() >= 0 and data.max() < 1000 and np.array_equal(data, np.round(data)):
         return contour(image.volume.geometry, np.where(data > 0, -0.5, 0.5).astype(np.float32))
-    surface = contour(image.volume.geometry, BONE_HU - data)
+    surface = contour(image.volume.geometry, evidence.value("SP-RES-12", "bone") - data)
     return concatenate(surface.bodies()[:4])
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import PlanError
 from sacroplan.fixation.bone import Bone
+from sacroplan.geometry import frames
 from sacroplan.geometry.frames import FloatArray, perpendicular, unit
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.geometry.tree import FaceTree, face_tree
@@ -179,17 +180,7 @@ def ground(bone: Bone, doors: Sequence[Surface], scenery: Sequence[Surface]) -> 
 def cone(aim: FloatArray, half_deg: float, step_deg: float) -> FloatArray:
     """Directions (m, 3) within ``half_deg`` of ``aim``, about ``step_deg`` apart."""
     u = perpendicular(aim)
-    v = np.cross(aim, u)
-    n = int(np.floor(half_deg / step_deg))
-    ticks = np.radians(step_deg * np.arange(-n, n + 1))
-    a, b = (m.ravel() for m in np.meshgrid(ticks, ticks, indexing="ij"))
-    angle = np.hypot(a, b)
-    keep = angle <= np.radians(half_deg) + 1e-9
-    a, b, angle = a[keep], b[keep], angle[keep]
-    scale = np.divide(np.sin(angle), angle, out=np.ones_like(angle), where=angle > 0)
-    return np.ascontiguousarray(
-        np.cos(angle)[:, None] * aim + (scale * a)[:, None] * u + (scale * b)[:, None] * v
-    )
+    return frames.cone(aim, u, np.cross(aim, u), half_deg, step_deg)
 
 
 def entries(field: Ground, window: Window, step_mm: float) -> FloatArray:

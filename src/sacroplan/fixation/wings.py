@@ -13,7 +13,7 @@ from sacroplan.fixation import screws
 from sacroplan.fixation.clearance import axis_depths, clearance, iliac_grade, mean_hu
 from sacroplan.fixation.corridor import ScrewPlan
 from sacroplan.fixation.screws import Screw
-from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
+from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, cone, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metrics
@@ -64,24 +64,6 @@ def _entries(hip: Surface, cut: Plane, inset_mm: float, up: FloatArray) -> Float
         gap = np.linalg.norm(uv[:, None] - (a + t[:, :, None] * d), axis=2).min(axis=1)
         edge = np.minimum(edge, gap)
     return outline.to_world(uv[inside & (edge >= inset_mm)])
-
-
-def _cone(
-    axis: FloatArray, up: FloatArray, side: float, half_deg: float, step_deg: float
-) -> FloatArray:
-    """Directions (m, 3) within ``half_deg`` of ``axis``; mirror images on the two sides."""
-    u = unit(up - (up @ axis) * axis)
-    v = side * np.cross(axis, u)
-    steps = int(np.floor(half_deg / step_deg))
-    ticks = np.radians(step_deg * np.arange(-steps, steps + 1))
-    a, b = (m.ravel() for m in np.meshgrid(ticks, ticks, indexing="ij"))
-    angle = np.hypot(a, b)
-    keep = angle <= np.radians(half_deg) + 1e-9
-    a, b, angle = a[keep], b[keep], angle[keep]
-    scale = np.divide(np.sin(angle), angle, out=np.ones_like(angle), where=angle > 0)
-    return np.asarray(
-        np.cos(angle)[:, None] * axis + (scale * a)[:, None] * u + (scale * b)[:, None] * v
-    )
 
 
 def _usual_direction(
@@ -185,7 +167,9 @@ def plan_wing_screws(
         return out
 
     half = evidence.value("SP-FIX-05", "cone")
-    directions = _cone(inward, up, sign, half, ANGLE_DEG)
+    across = unit(up - (up @ inward) * inward)
+    # Mirror images on the two sides, in the same order.
+    directions = cone(inward, across, sign * np.cross(inward, across), half, ANGLE_DEG)
     usual = _usual_direction(pelvis, sign, cut.point, points.get(f"AIIS_{letter}"))
     off = np.degrees(np.arccos(np.clip(directions @ usual, -1.0, 1.0)))
     reachable = off <= evidence.value("SP-FIX-05", "from_usual")

@@ -63,6 +63,25 @@ def perpendicular(direction: npt.ArrayLike) -> FloatArray:
     return unit(np.cross(d, helper))
 
 
+def cone(
+    axis: FloatArray, u: FloatArray, v: FloatArray, half_deg: float, step_deg: float
+) -> FloatArray:
+    """Unit directions (m, 3) within ``half_deg`` of ``axis``, about ``step_deg`` apart.
+
+    ``u`` and ``v`` (3,) span the plane across the axis and give the directions their order.
+    """
+    n = int(np.floor(half_deg / step_deg))
+    ticks = np.radians(step_deg * np.arange(-n, n + 1))
+    a, b = (m.ravel() for m in np.meshgrid(ticks, ticks, indexing="ij"))
+    angle = np.hypot(a, b)
+    keep = angle <= np.radians(half_deg) + 1e-9
+    a, b, angle = a[keep], b[keep], angle[keep]
+    scale = np.divide(np.sin(angle), angle, out=np.ones_like(angle), where=angle > 0)
+    return np.ascontiguousarray(
+        np.cos(angle)[:, None] * axis + (scale * a)[:, None] * u + (scale * b)[:, None] * v
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Rigid:
     """Rigid transform ``y = rotation @ x + translation`` (mm) between frames or within one."""

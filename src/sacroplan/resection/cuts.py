@@ -203,14 +203,6 @@ def blade(cut: Cut) -> Any:
     return whole
 
 
-def saw(bone: Surface, cut: Cut, specimen_point: FloatArray | None = None) -> SawnBone:
-    """Cut ``bone`` once; see :func:`saw_all`.
-
-    ``specimen_point`` (3,) is no longer needed: a piece is told by the face of the cut it bears.
-    """
-    return saw_all(bone, (cut,))
-
-
 def saw_all(bone: Surface, cuts: Sequence[Cut], solid: Any = None) -> SawnBone:
     """Make all ``cuts`` of one bone and sort the pieces by the faces they bear.
 
