@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sacroplan.errors import GeometryError
+from sacroplan.formats.stl import read_stl, write_stl
 from sacroplan.geometry.booleans import (
     bodies,
     difference,
@@ -13,7 +14,7 @@ from sacroplan.geometry.booleans import (
     split,
     union,
 )
-from sacroplan.geometry.fields import contour, distance_field, inside_mask
+from sacroplan.geometry.fields import contour, distance_field, fused, inside_mask
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
 from sacroplan.geometry.primitives import box, cylinder, prism, sphere, tube
 from sacroplan.geometry.slicing import section
@@ -171,3 +172,16 @@ def test_label_names_are_unique_and_known():
         LabelMap(grid, data, {1: "sacrum", 2: "sacrum"})
     with pytest.raises(GeometryError, match="'liver'"):
         LabelMap(grid, data.copy(), {1: "sacrum"}).mask("liver")
+
+
+def test_parts_that_only_touch_are_fused_into_one_sound_body(tmp_path):
+    # Two blocks with a common face, turned so that no grid plane lies in it.
+    a, b = box(ORIGIN, [0, 0, 0], [10, 8, 6]), box(ORIGIN, [10, 1, 1], [18, 7, 5])
+    rigid = Rigid(rotation([0, 0, 1], 17.0), np.array([3.0, -2.0, 1.0]))
+    parts = [s.transformed(rigid) for s in (a, b)]
+    whole = fused(parts, 0.5)
+    assert whole.is_closed
+    assert whole.body_count() == 1
+    assert whole.volume_mm3 == pytest.approx(480.0 + 192.0, rel=0.02)
+    write_stl(whole, tmp_path / "whole.stl", "whole")
+    assert read_stl(tmp_path / "whole.stl").is_closed

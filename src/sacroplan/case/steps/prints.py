@@ -57,9 +57,13 @@ def model_parts(context: Context) -> dict[str, Surface]:
     return out
 
 
+TRIAL_MM = 0.5
+"""Grid of the trial implant: a plastic printer's nozzle is as wide."""
+
+
 def rehearsal_parts(context: Context) -> dict[str, Surface]:
     """What is printed only to practise: the bones before the cuts, and the implant as one trial body."""
-    from sacroplan.geometry.booleans import union
+    from sacroplan.geometry.fields import fused
 
     bones: BoneModel = context.result("bones")
     resection: Resection = context.result("resection")
@@ -67,7 +71,8 @@ def rehearsal_parts(context: Context) -> dict[str, Surface]:
     out = {f"model_uncut_{n}": bones.surfaces[n] for n in cut}
     implant = implant_parts(context)
     if implant:
-        out["trial_implant"] = union(*implant.values(), names=tuple(implant))
+        axes = context.result("landmarks").frames["pelvis"].axes
+        out["trial_implant"] = fused(list(implant.values()), TRIAL_MM, axes)
     return out
 
 
@@ -172,6 +177,6 @@ def _inputs(_context: Context) -> list[Path]:
 
 STAGE = Stage(
     "print", "Print checks and files",
-    ("bones", "resection", "screws", "implant", "rods", "guides"),
+    ("bones", "landmarks", "resection", "screws", "implant", "rods", "guides"),
     ("manufacture", "formats", "fixation"), _parameters, _inputs, run, 25.0,
 )  # fmt: skip
