@@ -462,6 +462,20 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
         seg.save_as(tmp_path / "a.dcm")
         return tmp_path / "a.dcm"
 
+    def odd_length(path: Path) -> Path:
+        """A segment number of three bytes, which pydicom finds only when it is asked for."""
+        seg = pydicom.dcmread(path)
+        seg["SegmentSequence"].is_undefined_length = True
+        for item in seg.SegmentSequence:
+            item.is_undefined_length_sequence_item = True
+        seg.save_as(path)
+        number = b"\x62\x00\x04\x00US"
+        data = path.read_bytes()
+        assert data.count(number) >= 1
+        at = data.index(number) + len(number)
+        path.write_bytes(data[:at] + b"\x03\x00\x01\x00\x00" + data[at + 4 :])
+        return path
+
     def no_place(seg: Any) -> None:
         for group in seg.PerFrameFunctionalGroupsSequence:
             del group.PlanePositionSequence
@@ -493,6 +507,8 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
     ]:
         with pytest.raises(FormatError, match=words):
             read_labels(broken(change), GEOMETRY)
+    with pytest.raises(FormatError, match="damaged header"):
+        read_labels(odd_length(broken(lambda seg: None)), GEOMETRY)
     ct_of(tmp_path / "ct", np.eye(3))
     with pytest.raises(FormatError, match=r"no segmentation \(modality CT\)"):
         read_dicom_seg(tmp_path / "ct" / "s000.dcm")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -327,10 +328,21 @@ class DicomSegmentation:
     data_set: Any
 
 
-@quiet()
+@contextmanager
+def _undamaged(file: Path) -> Iterator[None]:
+    """Any damage that pydicom finds, at reading or when a value is asked for, as one sentence."""
+    try:
+        with quiet():
+            yield
+    except PIXEL_ERRORS as error:
+        raise FormatError(f"{file} is a DICOM segmentation with a damaged header.") from error
+
+
 def is_dicom_seg(path: Path) -> bool:
     """Whether a DICOM file is a segmentation, by its SOP class."""
-    return str(read_header(path).get("SOPClassUID", "")) in (SEGMENTATION, LABEL_MAP_SEGMENTATION)
+    with quiet():
+        kind = str(read_header(path).get("SOPClassUID", ""))
+    return kind in (SEGMENTATION, LABEL_MAP_SEGMENTATION)
 
 
 def _code(item: Any, keyword: str) -> Code | None:
@@ -358,7 +370,6 @@ def _name(item: Any) -> str | None:
     return name_of_code(kind, side)
 
 
-@quiet()
 def read_dicom_seg(path: str | os.PathLike[str]) -> DicomSegmentation:
     """Read a DICOM segmentation (binary, fractional or label map).
 
@@ -367,8 +378,8 @@ def read_dicom_seg(path: str | os.PathLike[str]) -> DicomSegmentation:
     FormatError : not a segmentation, or its header is damaged.
     """
     file = Path(path)
-    ds = read_header(file, pixels=True)
-    try:
+    with _undamaged(file):
+        ds = read_header(file, pixels=True)
         if str(ds.get("SOPClassUID", "")) not in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
             raise FormatError(
                 f"{file} is DICOM but no segmentation (modality {ds.get('Modality', 'missing')}); "
@@ -379,8 +390,6 @@ def read_dicom_seg(path: str | os.PathLike[str]) -> DicomSegmentation:
             for i in ds.get("SegmentSequence") or []
             if int(i.SegmentNumber) > 0
         )
-    except PIXEL_ERRORS as error:
-        raise FormatError(f"{file} is a DICOM segmentation with a damaged header.") from error
     if not found:
         raise FormatError(f"{file} is a DICOM segmentation without segments.")
     return DicomSegmentation(file, found, ds)
@@ -435,7 +444,6 @@ class _Frames:
         return int(self._entry(frame, "SegmentIdentificationSequence", "ReferencedSegmentNumber"))
 
 
-@quiet()
 def paint(
     seg: DicomSegmentation, reference: VolumeGeometry, ids: Mapping[int, int], painter: Painter
 ) -> None:
@@ -449,7 +457,7 @@ def paint(
     FormatError : damaged pixels or a frame without a place.
     ImagingError : another frame of reference, or frames off the CT's voxels.
     """
-    try:
+    with _undamaged(seg.path):
         _check_reference(seg, reference)
         values = stored_values(seg.data_set, seg.path)
         frames = _Frames(seg)
@@ -481,8 +489,6 @@ def paint(
                 )
             places.add((number, place))
             _paint_plane(shown, place, painter)
-    except PIXEL_ERRORS as error:
-        raise FormatError(f"{seg.path} is a DICOM segmentation with a damaged header.") from error
 
 
 def _place(
