@@ -92,7 +92,7 @@ def test_the_tumour_reaches_the_ct_and_says_how_far_to_trust_it(planned):
     (loud,) = [d for d in report.doubts if d["code"] == "imaging.fusion_not_accepted"]
     assert "NOT ACCEPTED" in loud["message"]
     assert PICTURE in loud["message"]
-    mask, source = mri_tumour(context_of(folder, False))
+    mask, source, error_mm = mri_tumour(context_of(folder, False))
     g = patient.volume.geometry
     truth = g.to_world(np.argwhere(patient.labels.mask("tumour")).mean(axis=0))
     np.testing.assert_allclose(g.to_world(np.argwhere(mask).mean(axis=0)), truth, atol=0.6)
@@ -101,6 +101,7 @@ def test_the_tumour_reaches_the_ct_and_says_how_far_to_trust_it(planned):
     np.testing.assert_array_equal(on_ct, mask)
     tumour = find_tumour(context_of(folder, False))
     assert "tumour.nii.gz drawn on the MRI" in tumour.source
+    assert tumour.error_mm == error_mm == metrics["imaging.fusion.predicted_error_mm"]["value"] > 0.0
 
 
 def test_calibration_is_in_the_run(planned):

@@ -1,5 +1,7 @@
 """Every preset on the Visible Human Male: volumes, exact margins, what is lost, what is refused."""
 
+from dataclasses import replace
+
 import igl
 import numpy as np
 import pytest
@@ -156,6 +158,22 @@ def test_a_tumour_moves_the_cut_up_until_its_margin_is_kept(male):
     kept = plan_resection(site, Choice("high", margin_mm=8.0))
     assert kept.margins[0].minimum_mm >= 8.0
     assert kept.specimen_mm3 > free.specimen_mm3
+
+
+def test_the_error_of_an_mri_fusion_is_taken_off_the_margin(plans, right_sided):
+    name, sure = next(
+        (m.cut, m.minimum_mm)
+        for m in plans["total"].margins
+        if m.minimum_mm > plans["total"].choice.margin(m.cut) + 1.0
+    )
+    key = f"resection.margin.{name}.sure_mm"
+    assert key not in plans["total"].metrics()
+    error = sure - plans["total"].choice.margin(name) + 0.5
+    site = replace(right_sided, tumour=replace(right_sided.tumour, error_mm=error))
+    plan = plan_resection(site, PRESETS["total"])
+    assert plan.metrics()[key].value == pytest.approx(sure - error, abs=1e-9)
+    (told,) = [d for d in plan.doubts if d.code == f"resection.margin.{name}.fusion"]
+    assert "only if the MRI fusion is right" in told.message
 
 
 def test_left_and_right_are_mirror_images(male):

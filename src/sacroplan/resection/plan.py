@@ -70,6 +70,7 @@ class ResectionPlan:
     kerf_mm3, whole_mm3 : sawn bone to volumes, to check that they add up.
     cover_mm : specimen piece to (n,) signed distance of its vertices to the tumour.
     amputated : bones that leave with the limb (a hemipelvectomy's femur); not in ``specimen``.
+    tumour_error_mm : how far the tumour's edge may lie elsewhere (95 %), from an MRI's fusion.
     """
 
     kind: str
@@ -86,6 +87,7 @@ class ResectionPlan:
     losses: Losses
     cover_mm: Mapping[str, FloatArray]
     amputated: tuple[str, ...] = ()
+    tumour_error_mm: float = 0.0
 
     @property
     def title(self) -> str:
@@ -155,6 +157,12 @@ class ResectionPlan:
                 f"Least distance from tumour to the cut {cut.name}", ("MAR-3", "MAR-4", "MAR-4c"),
                 lower=self.choice.margin(cut.name) if m else None,
             )  # fmt: skip
+            if m and self.tumour_error_mm > 0.0:
+                out[f"resection.margin.{cut.name}.sure_mm"] = Metric(
+                    m.minimum_mm - self.tumour_error_mm, "mm",
+                    f"Margin at the cut {cut.name} less the predicted error of the MRI fusion",
+                    ("MAR-3", "SP-FUS-02"), lower=self.choice.margin(cut.name),
+                )  # fmt: skip
         if self.cover_mm:
             out["resection.margin.specimen.min_cover_mm"] = Metric(
                 min(float(v.min()) for v in self.cover_mm.values()), "mm",
@@ -403,6 +411,7 @@ def make(
         choice.kind, cuts, specimen, stays,
         {s: SacroiliacJoint(s, c.patch) for s, c in site.contacts.items()},
         margins, kerf, volume, choice.margin_mm, tuple(doubts), choice, lost, cover_mm, amputated,
+        0.0 if site.tumour is None else site.tumour.error_mm,
     )  # fmt: skip
     for bone in volume:
         if plan.volume_error(bone) > VOLUME_ERROR:
@@ -538,7 +547,17 @@ def _margin_doubts(
         )  # fmt: skip
     for m in margins:
         wanted = choice.margin(m.cut)
+        error = site.tumour.error_mm
         if m.minimum_mm >= wanted:
+            if m.minimum_mm - error < wanted:
+                doubts.append(
+                    Doubt(
+                        "plan", f"resection.margin.{m.cut}.fusion",
+                        f"The margin of {m.minimum_mm:.1f} mm at the cut {m.cut} keeps the wanted "
+                        f"{wanted:g} mm only if the MRI fusion is right: its predicted error is "
+                        f"{error:.1f} mm (95 %).", ("MAR-3", "SP-FUS-02"),
+                    )
+                )  # fmt: skip
             continue
         if abs(m.minimum_mm) < TOUCH_MM:
             words = f"The tumour touches the cut {m.cut}"

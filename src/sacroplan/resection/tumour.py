@@ -33,10 +33,15 @@ class Ellipsoid:
 
 @dataclass(frozen=True, eq=False)
 class Tumour:
-    """``surface`` of all tumour tissue (closed, LPS mm) and where it came from."""
+    """``surface`` of all tumour tissue (closed, LPS mm) and where it came from.
+
+    ``error_mm`` is how far its edge may lie elsewhere (95 %): the predicted error of the fusion that
+    carried it over from an MRI (SP-FUS-02); 0 where it was drawn on the CT itself.
+    """
 
     surface: Surface
     source: str
+    error_mm: float = 0.0
 
     @property
     def volume_mm3(self) -> float:

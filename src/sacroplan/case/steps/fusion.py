@@ -94,8 +94,9 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def mri_tumour(context: Context) -> tuple[npt.NDArray[np.bool_], str] | None:
-    """The tumour carried over from the MRI and what to call it; None when none was drawn there.
+def mri_tumour(context: Context) -> tuple[npt.NDArray[np.bool_], str, float] | None:
+    """The tumour carried over from the MRI, what to call it, and the predicted error of its place in
+    mm (95 %); None when none was drawn there.
 
     Raises PlanError when the fusion failed its checks and nobody has accepted it.
     """
@@ -110,10 +111,11 @@ def mri_tumour(context: Context) -> tuple[npt.NDArray[np.bool_], str] | None:
             "outlines must follow the bones. If they do, set accepted = true under [mri] in "
             "case.toml; if not, check the MRI or give your own transform with [mri] transform."
         )
-    return found.tumour, (
+    told = (
         f"mask {found.mask_name} drawn on the MRI, {fusion.source} fusion, predicted error "
         f"{fusion.predicted_error_mm:.1f} mm"
     )
+    return found.tumour, told, fusion.predicted_error_mm
 
 
 def check(context: Context) -> StageOutput:

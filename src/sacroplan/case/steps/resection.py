@@ -48,7 +48,8 @@ def find_tumour(context: Context) -> Tumour | None:
         raise CaseError(f"case.toml gives the tumour twice, as {' and '.join(given)}; keep one.")
     from_mri = mri_tumour(context)
     if from_mri is not None:
-        return tumour_from_mask(geometry, *from_mri)
+        mask, source, error_mm = from_mri
+        return replace(tumour_from_mask(geometry, mask, source), error_mm=error_mm)
     if table.mask is not None:
         path = context.input_path(table.mask)
         return tumour_from_mask(geometry, read_mask(path, geometry), f"mask file {path.name}")
