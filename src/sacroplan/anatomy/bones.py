@@ -121,8 +121,10 @@ def segment(
     sheets, valleys = regions.sheetness(
         hu, mask, FINE_MM, evidence.value(row, "sigma"), evidence.value(row, "reach")
     )
-    graph = regions.region_graph(sheets, valleys, mask, evidence.value(row, "softness"))
-    del sheets, valleys
+    narrow = regions.narrow_valleys(volume, fine)
+    np.maximum(valleys, narrow, out=valleys)
+    graph = regions.region_graph(sheets, valleys, narrow, mask, evidence.value(row, "softness"))
+    del sheets, valleys, narrow
     progress(0.5, "joining the pieces of each bone")
     stop = evidence.value(row, "stop")
     placed = seeds.place(anatomy, coarse, fine, mask)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -362,6 +363,42 @@ def valley_depth(
                     after = max(after, _linear(hu, i + r * x, j + r * y, k + r * z))
                     r += 0.5
                 depth[i, j, k] = min(before, after) - here
+
+
+@nb.njit(cache=True, nogil=True)
+def _covered(index: int, ratio: float, offset: float, count: int) -> tuple[int, int]:
+    """First and last source voxel in the cell of a fine voxel; the nearest one where none lies in it."""
+    first = int(np.ceil((index - 0.5 - offset) / ratio))
+    last = int(np.ceil((index + 0.5 - offset) / ratio)) - 1
+    if last < first:
+        first = last = int(np.rint((index - offset) / ratio))
+    return max(first, 0), min(last, count - 1)
+
+
+@nb.njit(cache=True, parallel=True, nogil=True)
+def pool_valleys(
+    hu: I16, sides: I16, least: float, noise: float, ratio: F64, offset: F64, out: F32
+) -> None:
+    """Largest depth of source voxels in every voxel of ``out``.
+
+    ``ratio`` (3,) source spacing and ``offset`` (3,) place of the first source voxel, in voxels of
+    ``out``. The depth is ``sides - hu - noise`` where ``sides`` is at least ``least``.
+    """
+    ni, nj, nk = out.shape
+    for i in nb.prange(ni):
+        i0, i1 = _covered(i, ratio[0], offset[0], hu.shape[0])
+        for j in range(nj):
+            j0, j1 = _covered(j, ratio[1], offset[1], hu.shape[1])
+            for k in range(nk):
+                k0, k1 = _covered(k, ratio[2], offset[2], hu.shape[2])
+                best = 0.0
+                for a in range(i0, i1 + 1):
+                    for b in range(j0, j1 + 1):
+                        for c in range(k0, k1 + 1):
+                            if sides[a, b, c] >= least:
+                                depth = float(sides[a, b, c]) - float(hu[a, b, c]) - noise
+                                best = max(best, depth)
+                out[i, j, k] = best
 
 
 @nb.njit(cache=True, nogil=True)

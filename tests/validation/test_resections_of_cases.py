@@ -1,23 +1,17 @@
-"""Every preset on eight synthetic patients: volumes, exact margins, bones that must stay whole."""
-
-import sys
-from pathlib import Path
+"""Every preset on eight synthetic patients and two Visible Humans: volumes, exact margins, bones that
+must stay whole."""
 
 import igl
 import numpy as np
 import pytest
+from guide_cases import CASES, site_of
 
-from sacroplan.anatomy.landmarks import find
 from sacroplan.errors import PlanError
 from sacroplan.resection.margin import specimen_face
 from sacroplan.resection.plan import piece_name, plan_resection
 from sacroplan.resection.presets import PRESETS
-from sacroplan.resection.site import Site
-from sacroplan.resection.tumour import Ellipsoid, tumour_from_shapes
 
 pytestmark = pytest.mark.slow
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "anatomy"))
 
 
 def both_ways(face, tumour):
@@ -36,17 +30,11 @@ def both_ways(face, tumour):
     return best**0.5
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_every_preset(number):
-    import landmark_cases
-
-    patient = landmark_cases.patient(landmark_cases.PATIENTS[number])
-    found = find(patient.bones, np.eye(3), geometry=patient.geometry)
-    bare = Site(patient.bones, found.frames, found.points)
-    centre = bare.middle(1.6) + 24.0 * bare.right
-    tumour = tumour_from_shapes((Ellipsoid(centre, np.full(3, 9.0)),), bare.frame, "test")
-    site = Site(patient.bones, found.frames, found.points, tumour)
-    print(f"\n| patient {number}: resection | bone cm3 | volume error | margin error mm | lost |")
+@pytest.mark.parametrize("case", CASES)
+def test_every_preset(case, shared):
+    site = site_of(case, shared)
+    tumour = site.tumour
+    print(f"\n| {case}: resection | bone cm3 | volume error | margin error mm | lost |")
     for name, choice in PRESETS.items():
         try:
             plan = plan_resection(site, choice)
@@ -71,7 +59,7 @@ def test_every_preset(number):
         for side in ("left", "right"):
             if plan.kind == "hemipelvectomy" and side == plan.choice.side:
                 continue
-            hip = patient.bones[f"hip_{side}"].vertices
-            head = found.points[f"HJC_{side[0].upper()}"]
+            hip = site.bones[f"hip_{side}"].vertices
+            head = site.points[f"HJC_{side[0].upper()}"]
             near = hip[np.linalg.norm(hip - head, axis=1) < 35.0]
             assert np.all(np.isin(near[:, 0], plan.remnants[f"hip_{side}"].vertices[:, 0]))
