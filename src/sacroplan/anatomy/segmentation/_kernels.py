@@ -79,7 +79,8 @@ def best_descending_path(
 
     Each slice adds ``score - threshold - bend_cost * (|di| + |dj|)``; per slice downwards the path
     moves at most one voxel in i and between ``-forward`` and ``backward`` voxels in j. The run
-    starts and ends where that pays most.
+    starts and ends where that pays most. It never enters a voxel whose score is minus infinity, nor
+    slips between two of them.
     """
     ni, nj, nk = score.shape
     best = np.zeros((ni, nj, nk), np.float32)
@@ -89,6 +90,8 @@ def best_descending_path(
     for k in range(nk - 1, -1, -1):
         for i in range(ni):
             for j in range(nj):
+                if score[i, j, k] == -np.inf:
+                    continue
                 gain = score[i, j, k] - threshold
                 value = 0.0
                 origin = -1
@@ -100,6 +103,13 @@ def best_descending_path(
                         for dj in range(-forward, backward + 1):
                             b = j - dj
                             if b < 0 or b >= nj:
+                                continue
+                            # Down and then aside, or aside and then down.
+                            below, above = True, True
+                            for c in range(min(b, j), max(b, j) + 1):
+                                below = below and score[i, c, k] != -np.inf
+                                above = above and score[a, c, k + 1] != -np.inf
+                            if not (below or above):
                                 continue
                             v = best[a, b, k + 1] - bend_cost * (abs(di) + abs(dj))
                             if v > value:

@@ -90,7 +90,10 @@ def find_canal(hu: npt.NDArray[np.float32], spacing: FloatArray, middle_mm: floa
         # Foramina and tumours are enclosed too; the canal is the one nearest to the midline.
         offset = np.abs(np.arange(low, high) * h - middle_mm) / evidence.value(row, "midline_band")
         cost = np.float32(evidence.value(row, "midline_cost")) * offset.astype(np.float32) ** 2
-        return np.asarray(share[low:high] - cost[:, None, None])
+        out = np.asarray(share[low:high] - cost[:, None, None])
+        # Bone parts the canal from the marrow, which in osteoporosis is as soft and as well enclosed.
+        out[hu[low:high] > evidence.value(row, "wall")] = -np.inf
+        return out
 
     least = evidence.value(row, "enclosed_share")
     wide = score(evidence.value(row, "clearance"))
@@ -100,7 +103,7 @@ def find_canal(hu: npt.NDArray[np.float32], spacing: FloatArray, middle_mm: floa
     # The sacral canal narrows: from where the wide canal ends, a narrow one is followed down.
     end = tuple(path[-1])
     narrow = score(evidence.value(row, "sacral_clearance"))
-    narrow[:, :, end[2] :] = 0.0
+    narrow[:, :, end[2] :] = -np.inf
     narrow[end] = 1e3
     tail = _kernels.best_descending_path(narrow, least, 0.05, 1, 3)
     path = np.concatenate([path, tail[1:]])
