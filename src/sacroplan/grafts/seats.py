@@ -1,0 +1,171 @@
+"""Seats of a strut: flats on L5's endplate, on a sawn ilium, above the socket; how well an end touches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sacroplan.errors import PlanError
+from sacroplan.geometry.frames import FloatArray, Plane, unit
+from sacroplan.geometry.slicing import CrossSection, section
+from sacroplan.geometry.surface import Surface
+
+GRID_MM = 4.0
+"""Spacing of candidate points on a seat: a fibula is some 14 mm thick."""
+
+FACE_MM = 0.35
+"""Spacing of the points of an end face at which its contact is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seat:
+    """A flat on a host bone on which a strut ends.
+
+    Attributes
+    ----------
+    name : what a reader calls it. host : closed surface of the bone.
+    plane : the flat; its normal points out of the host.
+    region : where on the flat the end's middle may lie, loops in the plane.
+    milled : whether the flat is made by milling (an endplate) rather than by the saw (a cut face).
+    """
+
+    name: str
+    host: Surface
+    plane: Plane
+    region: CrossSection
+    milled: bool
+
+    @property
+    def frame(self) -> str:
+        """Name of the coordinate frame."""
+        return self.host.frame
+
+    def lowered(self, depth_mm: float) -> Seat:
+        """The same seat milled deeper."""
+        return Seat(self.name, self.host, self.plane.shifted(-depth_mm), self.region, self.milled)
+
+
+@dataclass(frozen=True)
+class Contact:
+    """How an end face meets its host: share within the gap, area touching, widest gap."""
+
+    share_percent: float
+    area_mm2: float
+    widest_gap_mm: float
+
+
+def inset(cross: CrossSection, by_mm: float) -> CrossSection:
+    """The section without its rim of ``by_mm``; loops may vanish."""
+    import manifold3d
+
+    shape = manifold3d.CrossSection(
+        [np.asarray(p) for p in cross.loops], manifold3d.FillRule.Positive
+    )
+    inner = shape.offset(-by_mm, manifold3d.JoinType.Round)
+    loops = tuple(np.asarray(p, dtype=np.float64) for p in inner.to_polygons())
+    return CrossSection(cross.origin, cross.axes, loops, cross.frame)
+
+
+def inside(loops: tuple[FloatArray, ...], uv: FloatArray) -> FloatArray:
+    """Whether points (n, 2) lie in the area of polygons with holes, by even and odd crossings."""
+    odd = np.zeros(len(uv), dtype=bool)
+    for loop in loops:
+        a, b = loop, np.roll(loop, -1, axis=0)
+        y, x = uv[:, 1, None], uv[:, 0, None]
+        spans = (a[None, :, 1] > y) != (b[None, :, 1] > y)
+        rise = np.where(b[:, 1] == a[:, 1], 1.0, b[:, 1] - a[:, 1])
+        at = a[None, :, 0] + (y - a[None, :, 1]) * ((b[:, 0] - a[:, 0]) / rise)[None]
+        odd ^= (np.count_nonzero(spans & (x < at), axis=1) % 2).astype(bool)
+    return odd
+
+
+def grid_in(cross: CrossSection, spacing_mm: float) -> FloatArray:
+    """LPS points (n, 3) of a square grid inside a section, about its own origin."""
+    if not cross.loops:
+        return np.zeros((0, 3))
+    every = np.concatenate(cross.loops)
+    low = np.ceil(every.min(axis=0) / spacing_mm) * spacing_mm
+    ticks = [
+        np.arange(a, b + 1e-9, spacing_mm) for a, b in zip(low, every.max(axis=0), strict=True)
+    ]
+    u, v = np.meshgrid(*ticks, indexing="ij")
+    uv = np.stack([u.ravel(), v.ravel()], axis=1)
+    return cross.to_world(uv[inside(cross.loops, uv)])
+
+
+def endplate_seat(
+    name: str,
+    host: Surface,
+    plane: Plane,
+    right: FloatArray,
+    side: str | None,
+    depth_mm: float = 1.0,
+) -> Seat:
+    """A milled seat under an endplate; ``plane`` lies on it, its normal out of the bone.
+
+    The region is the bone's section ``depth_mm`` inside, on ``side`` of the plane's point where one is
+    given (``right`` (3,) points to the patient's right).
+    """
+    cross = section(host, plane.shifted(-depth_mm), right)
+    if not cross.loops:
+        raise PlanError(f"The seat {name} lies outside its bone; check the endplate's frame.")
+    if side is not None:
+        cross = half(cross, plane.point, unit(right) * (1.0 if side == "right" else -1.0))
+    on_plane = cross.origin - float(plane.distance(cross.origin)) * plane.normal
+    return Seat(name, host, plane, replace(cross, origin=on_plane), True)
+
+
+def half(cross: CrossSection, point: FloatArray, towards: FloatArray) -> CrossSection:
+    """The part of a section on the side of ``point`` to which ``towards`` (3,) points."""
+    import manifold3d
+
+    n = np.asarray(towards) @ cross.axes[:, :2]
+    n = n / np.linalg.norm(n)
+    at = cross.to_plane(np.asarray(point)[None])[0]
+    t = np.array([-n[1], n[0]])
+    far = 500.0
+    square = np.array([at - far * t, at + far * t, at + far * t + far * n, at - far * t + far * n])
+    common = manifold3d.CrossSection(
+        [np.asarray(p) for p in cross.loops], manifold3d.FillRule.Positive
+    ) ^ manifold3d.CrossSection([square], manifold3d.FillRule.NonZero)
+    loops = tuple(np.asarray(p, dtype=np.float64) for p in common.to_polygons())
+    return CrossSection(cross.origin, cross.axes, loops, cross.frame)
+
+
+def sawn_seat(name: str, host: Surface, face: Plane, outline: CrossSection) -> Seat:
+    """A seat on a cut face of the bone that stays: ``face`` is that face, normal out of the bone."""
+    moved = outline.to_world(np.concatenate(outline.loops)) if outline.loops else np.zeros((0, 3))
+    if not len(moved):
+        raise PlanError(f"The seat {name} has no cut face.")
+    axes = np.stack([outline.axes[:, 0], np.cross(face.normal, outline.axes[:, 0]), face.normal], 1)
+    turned = float(
+        np.linalg.det(np.stack([outline.axes[:, 0], outline.axes[:, 1], face.normal], 1))
+    )
+    loops = tuple((p if turned > 0 else (p * [1.0, -1.0])[::-1]) for p in outline.loops)
+    origin = outline.origin - float(face.distance(outline.origin)) * face.normal
+    return Seat(name, host, face, CrossSection(origin, axes, loops, outline.frame), False)
+
+
+def touching(seat: Seat, end: CrossSection, gap_mm: float) -> Contact:
+    """Contact of an end face (its section in the seat's plane) with the host.
+
+    Points of the face that lie inside the host touch the flat that was milled there; others are as far
+    from it as from the nearest bone.
+    """
+    import igl
+
+    points = grid_in(end, FACE_MM)
+    if not len(points):
+        return Contact(0.0, 0.0, np.inf)
+    flat = points - np.outer(seat.plane.distance(points), seat.plane.normal)
+    # A hair inside the bone, so that a sawn face counts as the bone's own.
+    probe = np.ascontiguousarray(flat - 0.02 * seat.plane.normal)
+    signed = np.asarray(
+        igl.signed_distance(
+            probe, seat.host.vertices, seat.host.faces, igl.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER
+        )[0]
+    )
+    gap = np.maximum(signed, 0.0)
+    near = gap <= gap_mm
+    return Contact(100.0 * float(near.mean()), float(near.mean()) * end.area_mm2, float(gap.max()))
