@@ -77,7 +77,7 @@ def test_the_half_femur_spans_the_gap(side):
     full = section(plan.surface, seat.plane.shifted(2.0))
     # The shaft leans, so the middle of its section moves a little over the height of the step.
     assert cut.area_mm2 == pytest.approx(0.5 * full.area_mm2, rel=0.2)
-    assert plan.shoulder.share_percent > 95
+    assert plan.shoulder.share_percent >= evidence.value("SP-GRAFT-04", "share")
     for screw in plan.screws:
         assert screw.purchase_mm >= evidence.value("SP-GRAFT-06", "purchase")
         assert screw.off_normal_deg <= evidence.value("SP-GRAFT-05", "screw_angle")

@@ -12,6 +12,7 @@ from sacroplan import evidence
 from sacroplan.errors import PlanError
 from sacroplan.geometry.booleans import from_manifold, to_manifold
 from sacroplan.geometry.frames import FloatArray, Plane, unit
+from sacroplan.geometry.primitives import tube
 from sacroplan.geometry.slicing import CrossSection, section
 from sacroplan.geometry.surface import Surface
 from sacroplan.grafts.strut import nearest_loops
@@ -103,6 +104,17 @@ class Donor:
             return float(s[0])
         a, b = reach[n - 1], reach[n]
         return float(s[n - 1] + 0.25 * (chord_mm - a) / (b - a))
+
+
+def synthetic_fibula(frame: str) -> Surface:
+    """A plain bowed shaft of the size of SP-GRAFT-10, ankle at the origin, knee along z: for examples.
+
+    It is no patient's; measure the donor on a CT of both legs.
+    """
+    length, bow = evidence.value("SP-GRAFT-10", "length"), evidence.value("SP-GRAFT-10", "bow")
+    t = np.linspace(0.0, 1.0, 73)
+    path = np.stack([bow * np.sin(np.pi * t), 0.0 * t, length * t], axis=1)
+    return tube(path, 0.5 * evidence.value("SP-GRAFT-10", "diameter"), 64, frame)
 
 
 def donor_of(surface: Surface, proximal: FloatArray) -> Donor:

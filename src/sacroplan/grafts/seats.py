@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sacroplan.errors import PlanError
+from sacroplan.geometry.booleans import to_manifold
 from sacroplan.geometry.frames import FloatArray, Plane, unit
 from sacroplan.geometry.slicing import CrossSection, section
 from sacroplan.geometry.surface import Surface
 
 GRID_MM = 4.0
 """Spacing of candidate points on a seat: a fibula is some 14 mm thick."""
+
+HAIR_MM = 0.02
+"""The host is cut so far below a flat: in the flat of a sawn face itself it has no section."""
 
 FACE_MM = 0.35
 """Spacing of the points of an end face at which its contact is measured."""
@@ -35,15 +41,33 @@ class Seat:
     plane: Plane
     region: CrossSection
     milled: bool
+    _solid: list[Any] = field(default_factory=list, init=False, repr=False)
+    _flat: list[CrossSection] = field(default_factory=list, init=False, repr=False)
 
     @property
     def frame(self) -> str:
         """Name of the coordinate frame."""
         return self.host.frame
 
+    @property
+    def flat(self) -> CrossSection:
+        """The host's section a hair below the flat: what a strut can stand on. Found once."""
+        if not self._flat:
+            if not self._solid:
+                self._solid.append(to_manifold(self.host, self.name))
+            below = self.plane.shifted(-HAIR_MM)
+            self._flat.append(section(self.host, below, solid=self._solid[0]))
+        return self._flat[0]
+
     def lowered(self, depth_mm: float) -> Seat:
         """The same seat milled deeper."""
-        return Seat(self.name, self.host, self.plane.shifted(-depth_mm), self.region, self.milled)
+        if depth_mm == 0.0:
+            return self
+        deeper = Seat(self.name, self.host, self.plane.shifted(-depth_mm), self.region, self.milled)
+        if not self._solid:
+            self._solid.append(to_manifold(self.host, self.name))
+        deeper._solid.append(self._solid[0])
+        return deeper
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,7 @@ def inset(cross: CrossSection, by_mm: float) -> CrossSection:
     return CrossSection(cross.origin, cross.axes, loops, cross.frame)
 
 
-def inside(loops: tuple[FloatArray, ...], uv: FloatArray) -> FloatArray:
+def inside(loops: tuple[FloatArray, ...], uv: FloatArray) -> npt.NDArray[np.bool_]:
     """Whether points (n, 2) lie in the area of polygons with holes, by even and odd crossings."""
     odd = np.zeros(len(uv), dtype=bool)
     for loop in loops:
@@ -77,7 +101,7 @@ def inside(loops: tuple[FloatArray, ...], uv: FloatArray) -> FloatArray:
         rise = np.where(b[:, 1] == a[:, 1], 1.0, b[:, 1] - a[:, 1])
         at = a[None, :, 0] + (y - a[None, :, 1]) * ((b[:, 0] - a[:, 0]) / rise)[None]
         odd ^= (np.count_nonzero(spans & (x < at), axis=1) % 2).astype(bool)
-    return odd
+    return np.asarray(odd)
 
 
 def grid_in(cross: CrossSection, spacing_mm: float) -> FloatArray:
@@ -150,22 +174,30 @@ def sawn_seat(name: str, host: Surface, face: Plane, outline: CrossSection) -> S
 def touching(seat: Seat, end: CrossSection, gap_mm: float) -> Contact:
     """Contact of an end face (its section in the seat's plane) with the host.
 
-    Points of the face that lie inside the host touch the flat that was milled there; others are as far
-    from it as from the nearest bone.
+    Points of the face over the host's own section touch the flat that was milled or sawn there; others
+    are as far from it as from the outline of that section, which is no nearer than the bone itself.
     """
-    import igl
-
     points = grid_in(end, FACE_MM)
     if not len(points):
         return Contact(0.0, 0.0, np.inf)
-    flat = points - np.outer(seat.plane.distance(points), seat.plane.normal)
-    # A hair inside the bone, so that a sawn face counts as the bone's own.
-    probe = np.ascontiguousarray(flat - 0.02 * seat.plane.normal)
-    signed = np.asarray(
-        igl.signed_distance(
-            probe, seat.host.vertices, seat.host.faces, igl.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER
-        )[0]
-    )
-    gap = np.maximum(signed, 0.0)
+    flat = seat.flat
+    uv = flat.to_plane(points)
+    gap = np.zeros(len(uv))
+    off = ~inside(flat.loops, uv) if flat.loops else np.ones(len(uv), dtype=bool)
+    if off.any():
+        gap[off] = _to_outline(flat.loops, uv[off])
     near = gap <= gap_mm
     return Contact(100.0 * float(near.mean()), float(near.mean()) * end.area_mm2, float(gap.max()))
+
+
+def _to_outline(loops: tuple[FloatArray, ...], uv: FloatArray) -> FloatArray:
+    """Distance (n,) of points (n, 2) to the nearest edge of polygons; inf without any."""
+    best = np.full(len(uv), np.inf)
+    for loop in loops:
+        a, edge = loop, np.roll(loop, -1, axis=0) - loop
+        size = np.maximum((edge * edge).sum(axis=1), 1e-12)
+        to = uv[:, None] - a[None]
+        t = np.clip((to * edge[None]).sum(axis=2) / size[None], 0.0, 1.0)
+        d = np.linalg.norm(to - t[..., None] * edge[None], axis=2)
+        best = np.minimum(best, d.min(axis=1))
+    return best

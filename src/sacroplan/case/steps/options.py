@@ -1,0 +1,451 @@
+"""Which reconstructions apply: facts, rules, struts, dead space and flaps, function, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sacroplan.case.config import CaseConfig
+from sacroplan.case.stage import Context, Stage, StageOutput
+from sacroplan.case.steps.bones import BoneModel
+from sacroplan.case.steps.intake import Intake
+from sacroplan.case.steps.options_facts import measured_facts, merged
+from sacroplan.case.steps.resection import Resection, site_of
+from sacroplan.errors import Doubt, PlanError, SacroplanError
+from sacroplan.geometry.frames import FloatArray, Plane
+from sacroplan.geometry.surface import Surface
+from sacroplan.grafts.femur import FemurPlan
+from sacroplan.grafts.fibula import FibulaPlan
+from sacroplan.metrics import Metric, Metrics
+from sacroplan.options.compare import Row, rows_of
+from sacroplan.options.forecast import Forecast, forecast, lowest_roots
+from sacroplan.options.weigh import Weighed, weigh
+from sacroplan.progress import part
+from sacroplan.resection.plan import SIDES, ResectionPlan
+from sacroplan.softtissue.cover import Cover
+from sacroplan.softtissue.deadspace import DeadSpace
+from sacroplan.softtissue.flaps import FlapView
+
+SYNTHETIC = "synthetic"
+
+ENDPLATE_DEPTH_MM = 1.5
+"""The seat's region is L5's section so deep under its endplate, inside its rim."""
+
+FAR_MM = 80.0
+"""Bone further from the specimen than this bounds no dead space."""
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """All that speaks for and against each road.
+
+    Attributes
+    ----------
+    weighed : the rules' outcome. source : fact to where it comes from. forecast : function by roots.
+    rows : roads side by side. fibula, femur : planned grafts, None with the reason in ``why``.
+    spaces : road to the dead space it leaves; ``bare`` with nothing put back.
+    cover : metal part to the tissue over it. flaps : each flap against the wound.
+    """
+
+    weighed: Weighed
+    source: Mapping[str, str]
+    forecast: Mapping[str, Forecast]
+    rows: tuple[Row, ...]
+    fibula: FibulaPlan | None
+    femur: FemurPlan | None
+    why: Mapping[str, str]
+    spaces: Mapping[str, DeadSpace]
+    cover: Mapping[str, Cover]
+    flaps: tuple[FlapView, ...]
+
+
+def forecast_of(plan: ResectionPlan) -> dict[str, Forecast]:
+    """Function with roots at risk counted as lost at one end and as kept at the other."""
+    if plan.kind == "total":
+        return forecast(0, 0)
+    ends = lowest_roots(plan.losses.roots)
+    low = forecast(ends["left"][0], ends["right"][0])
+    high = forecast(ends["left"][1], ends["right"][1])
+    out = {}
+    for name, a in low.items():
+        b = high[name]
+        span = None if a.percent is None or b.percent is None else (a.percent[0], b.percent[1])
+        out[name] = Forecast(name, span, a.words if span else "not verified", a.rows,
+                             a.raised or b.raised)  # fmt: skip
+    return out
+
+
+def plan_struts(
+    context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any
+) -> FibulaPlan:
+    """Struts of fibula from L5's endplate to each sawn ilium; raises :class:`PlanError` where none go."""
+    from sacroplan.formats.stl import read_stl
+    from sacroplan.grafts.donor import donor_of, synthetic_fibula
+    from sacroplan.grafts.fibula import plan_fibula, ways_between
+    from sacroplan.grafts.seats import endplate_seat, sawn_seat
+
+    table = context.config.grafts
+    if table.fibula is None:
+        raise PlanError(
+            'No donor bone was given; write [grafts] fibula = "fibula.stl" in case.toml, or '
+            '"synthetic" for a worked example.'
+        )
+    cuts = {s: c for s in SIDES for c in plan.cuts if c.name == f"iliac_{s}"}
+    if not cuts or "L5" in plan.specimen:
+        raise PlanError(
+            "Struts are planned from a whole L5 to a sawn ilium; this resection leaves no such pair."
+        )
+    frame = bones.labels.frame
+    up = np.asarray(bones.labels.geometry.direction[:, 2])
+    if table.fibula == SYNTHETIC:
+        donor = donor_of(synthetic_fibula(frame), np.array([0.0, 0.0, 1.0]))
+    else:
+        path = context.input_path(table.fibula)
+        given = table.fibula_proximal
+        donor = donor_of(read_stl(path), up if given is None else np.asarray(given))
+    axes = landmarks.frames["pelvis"].axes
+    endplate = landmarks.frames["L5IEP"]
+    # Its frame's y axis runs cranial, into the bone.
+    plate = Plane(endplate.origin, -endplate.axes[:, 1], frame)
+    radius = _radius(donor) + 0.5
+    ways = []
+    for side, cut in cuts.items():
+        top = endplate_seat(
+            f"L5_{side}", bones.surfaces["L5"], plate, axes[:, 2], side, ENDPLATE_DEPTH_MM
+        )
+        foot = sawn_seat(
+            f"ilium_{side}", plan.remnants[f"hip_{side}"], cut.remnant_face, cut.outline
+        )
+        ways += ways_between(top, foot, -axes[:, 1], radius, table.struts_per_side, side)
+    vessel = landmarks.points.get("GSN_R")
+    return plan_fibula(
+        donor, ways, -axes[:, 1], plan.choice.kerf_mm or None,
+        None if vessel is None else np.asarray(vessel), context.progress,
+    )  # fmt: skip
+
+
+def _radius(donor: Any) -> float:
+    """Half the largest width of the donor's shaft in its window."""
+    low, high = donor.window_mm
+    widths = []
+    for s in np.linspace(low, high, 5):
+        loops = donor.section(Plane(donor.centre(s), donor.axis, donor.frame)).loops
+        points = loops[0]
+        widths.append(float(np.linalg.norm(points[:, None] - points[None], axis=2).max()))
+    return 0.5 * max(widths)
+
+
+def plan_leg(context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any) -> FemurPlan:
+    """The femur of the amputated leg from L5 to the pubis; raises :class:`PlanError` where it cannot."""
+    from sacroplan.grafts.femur import plan_femur, synthetic_femur
+    from sacroplan.grafts.seats import endplate_seat, sawn_seat
+
+    if plan.kind != "hemipelvectomy" or plan.choice.side is None:
+        raise PlanError("A femur is turned into the pelvis only where its leg goes.")
+    if context.config.grafts.femur is None:
+        raise PlanError(
+            'No femur was given; write [grafts] femur = "synthetic" in case.toml for a worked example.'
+        )
+    side = plan.choice.side
+    letter = side[0].upper()
+    frame = bones.labels.frame
+    axes = landmarks.frames["pelvis"].axes
+    missing = [n for n in (f"HJC_{letter}", f"ASIS_{letter}") if n not in landmarks.points]
+    if missing:
+        raise PlanError(f"The landmark {missing[0]} was not found; give it under [landmarks].")
+    outward = axes[:, 2] if side == "right" else -axes[:, 2]
+    femur = synthetic_femur(landmarks.points[f"HJC_{letter}"], -axes[:, 1], outward, side)
+    l5 = plan.remnants.get("L5", bones.surfaces["L5"])
+    endplate = landmarks.frames["L5IEP"]
+    # Case 3 leaves the other half of L5; the femur stands under what is there.
+    seat = endplate_seat(
+        "L5", l5, Plane(endplate.origin, -endplate.axes[:, 1], frame), axes[:, 2], None,
+        ENDPLATE_DEPTH_MM,
+    )  # fmt: skip
+    cut = plan.cut(f"pubis_{side}")
+    foot = sawn_seat("pubis", plan.remnants[f"hip_{side}"], cut.remnant_face, cut.outline)
+    tubercle = landmarks.points.get(f"PT_{letter}", foot.region.centroid)
+    vessels = 0.5 * (np.asarray(landmarks.points[f"ASIS_{letter}"]) + np.asarray(tubercle))
+    return plan_femur(femur, seat, foot, vessels, -outward)
+
+
+def _attempt(job: Any, why: dict[str, str], name: str) -> Any:
+    """A graft that this patient does not allow is told in the dossier and stops nothing."""
+    try:
+        return job()
+    except SacroplanError as error:
+        why[name] = str(error)
+        return None
+
+
+def implant_solids(implant: Any) -> list[Surface]:
+    """Closed bodies of a printed implant, none where there is none."""
+    return [] if implant is None else [implant.core, *implant.porous.values()]
+
+
+def spaces_of(
+    plan: ResectionPlan, bones: BoneModel, fills: Mapping[str, list[Surface]], back: FloatArray,
+    tumour: Surface | None, margin_mm: float, body: Surface | None,
+) -> dict[str, DeadSpace]:  # fmt: skip
+    """Dead space with nothing put back, and with each road's own filling."""
+    from sacroplan.softtissue.deadspace import dead_space
+
+    specimen = list(plan.specimen.values())
+    middle = np.concatenate([s.vertices for s in specimen])
+    low, high = middle.min(axis=0) - FAR_MM, middle.max(axis=0) + FAR_MM
+    uncut = {
+        n: s for n, s in bones.surfaces.items()
+        if n not in plan.remnants and n not in plan.specimen and n not in plan.amputated
+    }  # fmt: skip
+    stays = [
+        s for s in (*plan.remnants.values(), *uncut.values())
+        if bool(np.all(s.vertices.max(axis=0) > low) and np.all(s.vertices.min(axis=0) < high))
+    ]  # fmt: skip
+    return {
+        road: dead_space(specimen, fill, back, tumour, margin_mm, stays, body)
+        for road, fill in {"bare": [], **fills}.items()
+    }
+
+
+def run(context: Context) -> StageOutput:
+    """Weigh every road of a resection."""
+    from sacroplan import evidence
+    from sacroplan.softtissue.cover import cover, cover_doubts, skin
+    from sacroplan.softtissue.flaps import flap_table
+
+    intake: Intake = context.result("intake")
+    bones: BoneModel = context.result("bones")
+    landmarks = context.result("landmarks")
+    resection: Resection = context.result("resection")
+    plan, implant = resection.plan, context.result("implant")
+    rods = context.result("rods")
+    axes = landmarks.frames["pelvis"].axes
+    back = -axes[:, 0]
+    why: dict[str, str] = {}
+    told = context.progress
+    context.progress = part(told, 0.0, 0.3)
+    fibula = _attempt(lambda: plan_struts(context, plan, bones, landmarks), why, "fibula")
+    context.progress = told
+    told(0.3, "femur")
+    femur = _attempt(lambda: plan_leg(context, plan, bones, landmarks), why, "femur")
+    told(0.4, "skin and dead space")
+    body = _attempt(lambda: skin(intake.volume), why, "skin")
+    fills: dict[str, list[Surface]] = {}
+    if implant is not None:
+        fills["implant_supplemented"] = fills["implant_alone"] = implant_solids(implant)
+    if fibula is not None:
+        fills["fibula"] = [s.surface for s in fibula.segments]
+    if femur is not None:
+        fills["femur_pedicled"] = [femur.surface]
+    tumour = None if resection.tumour is None else resection.tumour.surface
+    margin = evidence.value("MAR-3", "soft_tissue") if tumour is not None else 0.0
+    spaces = spaces_of(plan, bones, fills, back, tumour, margin, body)
+    planned_road = "implant_supplemented" if implant is not None else "bare"
+    space = spaces[planned_road]
+    told(0.8, "cover and flaps")
+    covers: dict[str, Cover] = {}
+    metal: list[tuple[str, Surface]] = []
+    if implant is not None:
+        metal.append(("implant", implant.core))
+    if rods is not None:
+        from sacroplan.fixation.rods import solid
+
+        metal += [(f"rod_{r.side}", solid(r)) for r in rods.rods]
+    for name, surface in metal if body is not None else []:
+        found = _attempt(lambda s=surface: cover(s, body, back), why, f"cover_{name}")
+        if found is not None:
+            covers[name] = found
+    vessels = site_of(context).vessels if context.config.resection.vessels else {}
+    measured = measured_facts(plan, resection.tumour, vessels, space.volume_mm3 / 1000.0)
+    facts, source, doubts = merged(measured, context.config.facts)
+    told(0.9, "rules")
+    weighed = weigh(facts)
+    flaps = flap_table(space, landmarks.points, facts.amputation_planned)
+    planned = planned_words(plan, implant, fibula, femur, why)
+    options = Options(
+        weighed, source, forecast_of(plan),
+        rows_of(weighed, planned, {r: s.volume_mm3 / 1000.0 for r, s in spaces.items()}),
+        fibula, femur, why, spaces, covers, flaps,
+    )  # fmt: skip
+    grafts = [g for g in (fibula, femur) if g is not None]
+    all_doubts = (*doubts, *(d for g in grafts for d in g.doubts), *cover_doubts(covers))
+    told(1.0, "options weighed")
+    return StageOutput(
+        options, metrics_of(options), all_doubts + synthetic_doubts(context.config, options),
+        files_of(options, context.config.case.id),
+    )  # fmt: skip
+
+
+def files_of(options: Options, case_id: str) -> dict[str, Callable[[Path], None]]:
+    """The table as JSON; planned grafts as STL, in the patient and (with their cuts) in the donor."""
+    from sacroplan.case.steps.options_table import table_of
+    from sacroplan.formats.jsonio import write_json
+    from sacroplan.formats.markups import write_planes
+    from sacroplan.formats.stl import write_stl
+
+    table = table_of(options, case_id)
+    out: dict[str, Callable[[Path], None]] = {
+        "dossier/options/options.json": lambda path: write_json(table, path)
+    }
+
+    def solid(surface: Surface, name: str) -> Callable[[Path], None]:
+        return lambda path: write_stl(surface, path, name)
+
+    if options.fibula is not None:
+        cuts = []
+        for s in options.fibula.segments:
+            out[f"dossier/options/strut_{s.way.name}.stl"] = solid(s.surface, f"strut {s.way.name}")
+            ends = zip(("distal", "proximal"), s.cuts, strict=True)
+            cuts += [(f"{s.way.name}_{end}", plane, 40.0) for end, plane in ends]
+        out["dossier/options/fibula_donor.stl"] = solid(options.fibula.donor.surface, "donor")
+        out["dossier/options/fibula_cuts.mrk.json"] = lambda path: write_planes(cuts, path)
+    if options.femur is not None:
+        out["dossier/options/femur.stl"] = solid(options.femur.surface, "femur")
+    return out
+
+
+def planned_words(
+    plan: ResectionPlan, implant: Any, fibula: FibulaPlan | None, femur: FemurPlan | None,
+    why: Mapping[str, str],
+) -> dict[str, str]:  # fmt: skip
+    """What was built for each road, in a sentence."""
+    out = {"none": f"{plan.title}, nothing is put in"}
+    if implant is not None:
+        out["implant_supplemented"] = "implant, screws and rods of this plan"
+        out["implant_alone"] = "the same implant without lumbar screws; not analysed by itself"
+    if fibula is not None:
+        lengths = " and ".join(f"{s.length_mm:.0f}" for s in fibula.segments)
+        steep = max(s.angle_deg for s in fibula.segments)
+        out["fibula"] = (
+            f"{len(fibula.segments)} struts of {lengths} mm; {fibula.needed_mm:.0f} of "
+            f"{fibula.available_mm:.0f} mm of fibula; up to {steep:.0f} degrees off the load line"
+        )
+    elif "fibula" in why:
+        out["fibula"] = why["fibula"]
+    if femur is not None:
+        out["femur_pedicled"] = (
+            f"{femur.length_mm:.0f} mm from L5 to the pubis; vessels {femur.reach.spare_mm:+.0f} mm spare"
+        )
+    elif plan.kind == "hemipelvectomy":
+        out["femur_pedicled"] = why["femur"]
+    return out
+
+
+def synthetic_doubts(config: CaseConfig, options: Options) -> tuple[Doubt, ...]:
+    """A bone that is no patient's must not pass for one."""
+    named = [
+        ("fibula", config.grafts.fibula == SYNTHETIC and options.fibula is not None),
+        ("femur", config.grafts.femur == SYNTHETIC and options.femur is not None),
+    ]
+    return tuple(
+        Doubt(
+            "plan", f"options.synthetic_{name}",
+            f"The {name} of this plan is a plain shape of ordinary size, not this patient's bone; lengths "
+            "and contacts are a worked example.", ("SP-GRAFT-10" if name == "fibula" else "SP-GRAFT-09",),
+        )
+        for name, used in named
+        if used
+    )  # fmt: skip
+
+
+def metrics_of(options: Options) -> Metrics:
+    """Figures under ``options.*``, ``grafts.*`` and ``softtissue.*``."""
+    weighed = options.weighed
+    out: Metrics = {
+        "options.rules.fired": Metric(", ".join(weighed.fired) or "none", "text", "Rules that hold"),
+        "options.rules.unsettled": Metric(
+            ", ".join(weighed.unsettled) or "none", "text", "Rules that hang on unknown facts"
+        ),
+    }  # fmt: skip
+    for view in weighed.roads:
+        if view.family != "notice":
+            out[f"options.road.{view.road}"] = Metric(view.standing, "text", view.title)
+    for name, f in options.forecast.items():
+        for n, end in enumerate(("low", "high")):
+            out[f"options.function.{name}_{end}_percent"] = Metric(
+                None if f.percent is None else f.percent[n], "%",
+                f"Patients with normal {name}, {'least' if n == 0 else 'most'} of the sources "
+                f"({f.words})", f.rows,
+            )  # fmt: skip
+    for graft in (options.fibula, options.femur):
+        if graft is not None:
+            out |= graft.metrics()
+    for road, space in options.spaces.items():
+        out[f"softtissue.dead_space.{road}_cm3"] = Metric(
+            space.volume_mm3 / 1000.0, "mL",
+            "Dead space with nothing put back" if road == "bare"
+            else f"Dead space left with {road.replace('_', ' ')}",
+            ("SOFT-1", "SOFT-5"),
+        )  # fmt: skip
+    if "bare" in options.spaces:
+        out["softtissue.outline_cm2"] = Metric(
+            options.spaces["bare"].area_mm2 / 100.0, "cm2", "Outline of the dead space from behind",
+            ("SOFT-2",),
+        )  # fmt: skip
+    for name, c in options.cover.items():
+        out[f"softtissue.cover.{name}.least_mm"] = Metric(
+            c.least_mm, "mm", f"Least tissue over {name.replace('_', ' ')}", ("SOFT-5",)
+        )
+        out[f"softtissue.cover.{name}.thin_percent"] = Metric(
+            c.thin_percent,
+            "%",
+            f"Back of {name.replace('_', ' ')} with too little tissue",
+            ("SOFT-5",),
+        )
+    for flap in options.flaps:
+        out[f"softtissue.flap.{flap.flap}.reaches"] = Metric(
+            flap.reaches, "text", f"{flap.title} reaches the dead space", (flap.row,)
+        )
+    return out
+
+
+def run_construct(context: Context) -> StageOutput:
+    """Weigh the roads of a patient in whom nothing is resected."""
+    construct = context.result("construct")
+    wanted = [p for p in construct.plans if p.screw.kind == "s2ai"]
+    lost = [n for n in construct.missing if n.lower().startswith("s2ai")]
+    measured: dict[str, Any] = {"resection": "none", "amputation_planned": False}
+    if wanted or lost:
+        measured["s2ai_feasible"] = not lost
+    facts, source, doubts = merged(measured, context.config.facts)
+    weighed = weigh(facts)
+    screws = f"{len(construct.plans)} screws of {construct.name}"
+    road = "percutaneous_s2ai" if wanted else "percutaneous_iliac"
+    options = Options(
+        weighed, source, {}, rows_of(weighed, {road: screws}, {}), None, None, {}, {}, {}, ()
+    )
+    return StageOutput(
+        options, metrics_of(options), doubts, files_of(options, context.config.case.id)
+    )
+
+
+def _parameters(config: CaseConfig) -> Any:
+    return {
+        "facts": dict(sorted(config.facts.items())),
+        "grafts": config.grafts.model_dump(mode="json"),
+        "vessels": sorted(config.resection.vessels),
+    }
+
+
+def _inputs(context: Context) -> list[Path]:
+    table = context.config.grafts
+    if table.fibula in (None, SYNTHETIC):
+        return []
+    return [context.input_path(str(table.fibula))]
+
+
+STAGE = Stage(
+    "options", "Options of reconstruction",
+    ("intake", "bones", "landmarks", "fusion", "resection", "implant", "rods"),
+    ("options", "grafts", "softtissue", "resection", "fixation", "formats"),
+    _parameters, _inputs, run, 12.0,
+)  # fmt: skip
+
+CONSTRUCT_STAGE = Stage(
+    "options", "Options of reconstruction", ("construct",), ("options",),
+    _parameters, lambda _context: [], run_construct, 1.0,
+)  # fmt: skip
