@@ -183,10 +183,12 @@ class GraftsTable(_Table):
     """Living bone: closed surfaces (STL, LPS mm), or ``synthetic`` for a worked example.
 
     ``fibula_proximal`` points from the donor's ankle to its knee; up along the CT without it.
+    ``fibula_lateral`` points out of the leg on the fibula's side; without it no saw guide is made.
     """
 
     fibula: str | None = None
     fibula_proximal: Vector | None = None
+    fibula_lateral: Vector | None = None
     struts_per_side: Literal[1, 2] = 1
     femur: Literal["synthetic"] | None = None
 

@@ -20,6 +20,7 @@ from sacroplan.geometry.frames import FloatArray, Plane
 from sacroplan.geometry.surface import Surface
 from sacroplan.grafts.femur import FemurPlan
 from sacroplan.grafts.fibula import FibulaPlan
+from sacroplan.grafts.sawguide import SawGuide
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.options.compare import Row, rows_of
 from sacroplan.options.forecast import Forecast, forecast, lowest_roots
@@ -46,7 +47,7 @@ class Options:
     Attributes
     ----------
     weighed : the rules' outcome. source : fact to where it comes from. forecast : function by roots.
-    rows : roads side by side. fibula, femur : planned grafts, None with the reason in ``why``.
+    rows : roads side by side. fibula, saw_guide, femur : planned grafts, None with the reason in ``why``.
     spaces : road to the dead space it leaves; ``bare`` with nothing put back.
     cover : metal part to the tissue over it. flaps : each flap against the wound.
     """
@@ -56,6 +57,7 @@ class Options:
     forecast: Mapping[str, Forecast]
     rows: tuple[Row, ...]
     fibula: FibulaPlan | None
+    saw_guide: SawGuide | None
     femur: FemurPlan | None
     why: Mapping[str, str]
     spaces: Mapping[str, DeadSpace]
@@ -126,6 +128,23 @@ def plan_struts(
         donor, ways, -axes[:, 1], plan.choice.kerf_mm or None,
         None if vessel is None else np.asarray(vessel), context.progress,
     )  # fmt: skip
+
+
+def plan_saw_guide(context: Context, fibula: FibulaPlan) -> SawGuide:
+    """The donor's saw guide; raises :class:`PlanError` where its outer side is not known."""
+    from sacroplan.grafts.sawguide import saw_guide
+
+    table = context.config.grafts
+    if table.fibula == SYNTHETIC:
+        lateral = np.array([0.0, 1.0, 0.0])
+    elif table.fibula_lateral is None:
+        raise PlanError(
+            "No saw guide was made for the fibula: write [grafts] fibula_lateral = [x, y, z], out of the "
+            "leg on the fibula's side, in case.toml."
+        )
+    else:
+        lateral = np.asarray(table.fibula_lateral)
+    return saw_guide(fibula, lateral, context.config.resection.kerf_mm)
 
 
 def _radius(donor: Any) -> float:
@@ -230,6 +249,10 @@ def run(context: Context) -> StageOutput:
     context.progress = part(told, 0.0, 0.3)
     fibula = _attempt(lambda: plan_struts(context, plan, bones, landmarks), why, "fibula")
     context.progress = told
+    told(0.25, "saw guide")
+    guide = None
+    if fibula is not None:
+        guide = _attempt(lambda: plan_saw_guide(context, fibula), why, "saw_guide")
     told(0.3, "femur")
     femur = _attempt(lambda: plan_leg(context, plan, bones, landmarks), why, "femur")
     told(0.4, "skin and dead space")
@@ -269,7 +292,7 @@ def run(context: Context) -> StageOutput:
     options = Options(
         weighed, source, forecast_of(plan),
         rows_of(weighed, planned, {r: s.volume_mm3 / 1000.0 for r, s in spaces.items()}),
-        fibula, femur, why, spaces, covers, flaps,
+        fibula, guide, femur, why, spaces, covers, flaps,
     )  # fmt: skip
     grafts = [g for g in (fibula, femur) if g is not None]
     all_doubts = (*doubts, *(d for g in grafts for d in g.doubts), *cover_doubts(covers))
@@ -303,6 +326,8 @@ def files_of(options: Options, case_id: str) -> dict[str, Callable[[Path], None]
             cuts += [(f"{s.way.name}_{end}", plane, 40.0) for end, plane in ends]
         out["dossier/options/fibula_donor.stl"] = solid(options.fibula.donor.surface, "donor")
         out["dossier/options/fibula_cuts.mrk.json"] = lambda path: write_planes(cuts, path)
+    if options.saw_guide is not None:
+        out["dossier/options/fibula_saw_guide.stl"] = solid(options.saw_guide.surface, "saw guide")
     if options.femur is not None:
         out["dossier/options/femur.stl"] = solid(options.femur.surface, "femur")
     return out
@@ -371,7 +396,7 @@ def metrics_of(options: Options) -> Metrics:
                 f"Patients with normal {name}, {'least' if n == 0 else 'most'} of the sources "
                 f"({f.words})", f.rows,
             )  # fmt: skip
-    for graft in (options.fibula, options.femur):
+    for graft in (options.fibula, options.saw_guide, options.femur):
         if graft is not None:
             out |= graft.metrics()
     for road, space in options.spaces.items():
@@ -416,7 +441,7 @@ def run_construct(context: Context) -> StageOutput:
     screws = f"{len(construct.plans)} screws of {construct.name}"
     road = "percutaneous_s2ai" if wanted else "percutaneous_iliac"
     options = Options(
-        weighed, source, {}, rows_of(weighed, {road: screws}, {}), None, None, {}, {}, {}, ()
+        weighed, source, {}, rows_of(weighed, {road: screws}, {}), None, None, None, {}, {}, {}, ()
     )
     return StageOutput(
         options, metrics_of(options), doubts, files_of(options, context.config.case.id)
