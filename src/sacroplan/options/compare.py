@@ -39,6 +39,7 @@ class Row:
     operating_time: str
     blood_loss: str
     failures: str
+    bench: str
     lead_time: str
     rows: tuple[str, ...]
 
@@ -67,7 +68,7 @@ def rows_of(
                 ", ".join(dict.fromkeys(r.rule for r in view.of("against", "excludes"))) or "-",
                 ", ".join(dict.fromkeys(c.fact for c in view.changes)) or "-",
                 planned.get(road, OPEN), "-" if space is None else f"{space:.0f} cm3",
-                series.operating_time, series.blood_loss, series.failures, lead, tuple(rows),
+                series.operating_time, series.blood_loss, series.failures, series.bench, lead, tuple(rows),
             )
         )  # fmt: skip
     return tuple(out)

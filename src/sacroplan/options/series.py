@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sacroplan import evidence
 from sacroplan.errors import EvidenceError
@@ -59,13 +59,56 @@ class Published:
     blood_loss: str
     failures: str
     rows: tuple[str, ...]
+    bench: str = "no figure in the evidence rows"
 
 
 NOTHING = "no figure in the evidence rows"
 
 
+def _bench(road: str) -> tuple[str, tuple[str, ...]]:
+    """Stability of a road on the bench or in a published model, in words, and its evidence rows."""
+
+    def with_sd(row: str, name: str) -> str:
+        q = evidence.quantity(row, name)
+        return f"{q.value:g} ± {q.sd:g}{' %' if q.unit == '%' else ''}"
+
+    if road == "spf":
+        return (
+            f"stiffness against intact {with_sd('SP-OPT-08', 'single_iliac')} with one, "
+            f"{with_sd('SP-OPT-08', 'dual_iliac')} with two iliac screws a side (cadaver); highest peak "
+            "stress and most sinking of L5 of three models",
+            ("SP-OPT-08", "SP-OPT-10"),
+        )
+    if road == "spf_ascf":
+        cycles = evidence.value("SP-OPT-09", "cage_strut_cycles")
+        return (
+            f"motion against intact {with_sd('SP-OPT-09', 'cage_strut_motion')}, failed after {cycles:g} "
+            "cycles (cage struts); least sinking of L5 of three models",
+            ("SP-OPT-09", "SP-OPT-10"),
+        )
+    if road in ("implant_supplemented", "implant_alone"):
+        return (
+            "lowest peak stress of three models, sinking of L5 between the others",
+            ("SP-OPT-10",),
+        )
+    if road in ("femur_pedicled", "femur_free", "allograft"):
+        cycles = evidence.value("SP-OPT-09", "femur_strut_cycles")
+        return (
+            f"motion against intact {with_sd('SP-OPT-09', 'femur_strut_motion')}, failed after {cycles:g} "
+            "cycles (femur strut allograft)",
+            ("SP-OPT-09",),
+        )
+    return NOTHING, ()
+
+
 def published(road: str) -> Published:
-    """Operating time, blood loss and hardware failures of published series of a road."""
+    """Operating time, blood loss, hardware failures and stability of a road as published."""
+    found = _clinical(road)
+    words, rows = _bench(road)
+    return replace(found, bench=words, rows=(*found.rows, *rows))
+
+
+def _clinical(road: str) -> Published:
     if road == "implant_supplemented":
         return Published(
             figure("SP-OPT-01", "operating_time"),

@@ -16,6 +16,7 @@ from sacroplan.case.steps.intake import Intake
 from sacroplan.case.steps.options_facts import measured_facts, merged
 from sacroplan.case.steps.resection import Resection, site_of
 from sacroplan.errors import Doubt, PlanError, SacroplanError
+from sacroplan.fixation.construct import Construct
 from sacroplan.geometry.frames import FloatArray, Plane
 from sacroplan.geometry.surface import Surface
 from sacroplan.grafts.femur import FemurPlan
@@ -158,6 +159,22 @@ def _radius(donor: Any) -> float:
     return 0.5 * max(widths)
 
 
+def plan_iliac_screws(
+    context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any
+) -> Construct:
+    """Two iliac screws a side in what stays of the ilia, for fixation without an implant [VAL-20]."""
+    from sacroplan.fixation.construct import plan_construct
+
+    if plan.kind != "total":
+        raise PlanError("Iliac screws without an implant are planned for a total sacrectomy only.")
+    stay = {n: s for n, s in {**bones.surfaces, **plan.remnants}.items() if n not in plan.specimen}
+    intake: Intake = context.result("intake")
+    return plan_construct(
+        "iliac2", stay, landmarks.frames, landmarks.points, landmarks.hip_radius_mm,
+        plan.specimen, None, None, "clearance", intake.volume, context.progress,
+    )  # fmt: skip
+
+
 def plan_leg(context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any) -> FemurPlan:
     """The femur of the amputated leg from L5 to the pubis; raises :class:`PlanError` where it cannot."""
     from sacroplan.grafts.femur import plan_femur, synthetic_femur
@@ -249,6 +266,9 @@ def run(context: Context) -> StageOutput:
     context.progress = part(told, 0.0, 0.3)
     fibula = _attempt(lambda: plan_struts(context, plan, bones, landmarks), why, "fibula")
     context.progress = told
+    context.progress = part(told, 0.15, 0.3)
+    iliac = _attempt(lambda: plan_iliac_screws(context, plan, bones, landmarks), why, "iliac")
+    context.progress = told
     told(0.25, "saw guide")
     guide = None
     if fibula is not None:
@@ -288,7 +308,7 @@ def run(context: Context) -> StageOutput:
     told(0.9, "rules")
     weighed = weigh(facts)
     flaps = flap_table(space, landmarks.points, facts.amputation_planned)
-    planned = planned_words(plan, implant, fibula, femur, why)
+    planned = planned_words(plan, implant, fibula, femur, iliac, why)
     options = Options(
         weighed, source, forecast_of(plan),
         rows_of(weighed, planned, {r: s.volume_mm3 / 1000.0 for r, s in spaces.items()}),
@@ -335,13 +355,22 @@ def files_of(options: Options, case_id: str) -> dict[str, Callable[[Path], None]
 
 def planned_words(
     plan: ResectionPlan, implant: Any, fibula: FibulaPlan | None, femur: FemurPlan | None,
-    why: Mapping[str, str],
+    iliac: Construct | None, why: Mapping[str, str],
 ) -> dict[str, str]:  # fmt: skip
     """What was built for each road, in a sentence."""
     out = {"none": f"{plan.title}, nothing is put in"}
     if implant is not None:
         out["implant_supplemented"] = "implant, screws and rods of this plan"
         out["implant_alone"] = "the same implant without lumbar screws; not analysed by itself"
+    if iliac is not None:
+        least = min(p.clearance_mm for p in iliac.plans)
+        sizes = ", ".join(f"{p.screw.diameter_mm:g} x {p.screw.length_mm:.0f}" for p in iliac.plans)
+        out["spf"] = (
+            f"{len(iliac.plans)} iliac screws ({sizes} mm), least bone round them {least:.1f} mm; lumbar "
+            "screws as with the implant"
+        )
+    elif "iliac" in why and plan.kind == "total":
+        out["spf"] = why["iliac"]
     if fibula is not None:
         lengths = " and ".join(f"{s.length_mm:.0f}" for s in fibula.segments)
         steep = max(s.angle_deg for s in fibula.segments)

@@ -48,8 +48,8 @@ def table_of(options: Options, case_id: str) -> dict[str, Any]:
                 "road": r.road, "title": r.title, "standing": r.standing, "rules_for": r.rules_for,
                 "rules_against": r.rules_against, "unknown": r.unknown, "planned": r.planned,
                 "dead_space": r.space, "operating_time": r.operating_time,
-                "blood_loss": r.blood_loss, "failures": r.failures, "lead_time": r.lead_time,
-                "rows": list(r.rows),
+                "blood_loss": r.blood_loss, "failures": r.failures, "bench": r.bench,
+                "lead_time": r.lead_time, "rows": list(r.rows),
             }
             for r in options.rows
         ],
