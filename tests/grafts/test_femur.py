@@ -9,7 +9,7 @@ from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
 from sacroplan.geometry.primitives import box
 from sacroplan.geometry.slicing import section
-from sacroplan.grafts.femur import plan_femur, reach_of, synthetic_femur
+from sacroplan.grafts.femur import SINK_MM, plan_femur, reach_of, synthetic_femur
 from sacroplan.grafts.seats import endplate_seat, sawn_seat
 
 RIGHT = np.array([-1.0, 0, 0])
@@ -55,11 +55,14 @@ def test_the_half_femur_spans_the_gap(side):
     gap = np.linalg.norm(foot.region.centroid - seat.region.centroid)
     assert plan.length_mm == pytest.approx(gap, abs=1e-9)
     # Shaft: from head-to-knee onto L5-to-pubis.
-    along = plan.placed.directions(femur.down)
-    # A condyle, not the notch between them, may lie on the face: half their distance aside.
-    aside = np.degrees(np.arcsin(0.5 * evidence.value("SP-GRAFT-09", "apart") / gap))
-    line = (foot.region.centroid - seat.region.centroid) / gap
-    assert np.degrees(np.arccos(along @ line)) < 1.1 * aside
+    # One condyle (or the notch) is centred over the pubic face, the shaft over L5's.
+    condyle, half = (evidence.value("SP-GRAFT-09", n) for n in ("condyle", "apart"))
+    across = np.cross(femur.down, femur.anterior)
+    centres = [plan.placed.points(femur.knee + 0.5 * k * half * across) for k in (-1, 0, 1)]
+    over = foot.region.centroid + (condyle - SINK_MM) * foot.plane.normal
+    assert min(np.linalg.norm(c - over) for c in centres) < 1e-6
+    cut_end = section(plan.surface, seat.plane.shifted(1.0)).centroid
+    assert np.linalg.norm(cut_end - seat.region.centroid) < 5.0
     # Internal rotation through 90 degrees: the front turns to the midline, and what was medial turns
     # to the back ("the medial femoral condyle now lying posteriorly").
     front = plan.placed.directions(femur.anterior)

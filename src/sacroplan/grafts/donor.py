@@ -79,6 +79,16 @@ class Donor:
         low = evidence.value("FIB-02", "distal")
         return low, self.length_mm - evidence.value("FIB-02", "proximal")
 
+    @property
+    def radius_mm(self) -> float:
+        """Half the largest width of the shaft in its window."""
+        low, high = self.window_mm
+        widths = []
+        for s in np.linspace(low, high, 5):
+            loop = self.section(Plane(self.centre(s), self.axis, self.frame)).loops[0]
+            widths.append(float(np.linalg.norm(loop[:, None] - loop[None], axis=2).max()))
+        return 0.5 * max(widths)
+
     def centre(self, station_mm: float | FloatArray) -> FloatArray:
         """Point(s) of the centreline at a station: (3,) or (n, 3)."""
         s = np.asarray(station_mm, dtype=np.float64)

@@ -217,12 +217,12 @@ def plan_femur(
             "the pubis; a free or longer graft is needed."
         )
     turn = evidence.value("SP-GRAFT-06", "rotation")
+    lift = evidence.value("SP-GRAFT-09", "condyle") - SINK_MM
     best: tuple[float, Rigid, Surface] | None = None
     # A condyle, or the notch between both, comes to lie on the pubic face: whatever covers it best.
-    for offset in (1.0, -1.0, 0.0):
-        placed = _turned(
-            femur, top, foot, turn, 0.5 * offset * evidence.value("SP-GRAFT-09", "apart")
-        )
+    apart = evidence.value("SP-GRAFT-09", "apart")
+    for beside in (0.5 * apart, -0.5 * apart, 0.0):
+        placed = _turned(femur, top, foot + lift * pubis.plane.normal, turn, beside)
         surface = _trimmed(femur, placed, seat, pubis)
         ramus = _covered(surface, pubis)
         if best is None or ramus > best[0] + 1e-6:
@@ -253,22 +253,22 @@ def _turned(
 ) -> Rigid:
     """The motion: shaft onto the line L5 to pubis by the shortest turn, then inwards about itself.
 
-    The point ``beside_mm`` lateral of the middle between the condyles comes to lie at ``foot``.
+    The middle of the shaft, where it will be cut, comes to lie at ``top``; the point between the condyles
+    (``beside_mm`` lateral of it: the middle of one of them) at ``foot``.
     """
     d = femur.down
+    across = np.cross(d, femur.anterior)
+    end = femur.knee + beside_mm * across
+    level = Plane(end - float(np.linalg.norm(foot - top)) * d, d, femur.surface.frame)
+    # A femur bows: its shaft does not lie on the line from head to knee.
+    middle = nearest_loops(section(femur.surface, level)).centroid
+    t = unit(foot - top)
     # Inward is from the front to the midline: about the downward axis, seen from the head, to the left
     # on a right leg.
     sign = -1.0 if femur.side == "right" else 1.0
-    across = np.cross(d, femur.anterior)
-    target = np.asarray(foot)
-    rotation = np.eye(3)
-    for _ in range(4):
-        t = unit(target - top)
-        rotation = _rotation_about(t, sign * np.radians(angle_deg)) @ _rotation_between(d, t)
-        target = foot - beside_mm * (rotation @ across)
-    end = femur.knee + evidence.value("SP-GRAFT-09", "condyle") * d
-    # The condyles' end lies on the pubic face; the shaft is cut where it meets L5.
-    return Rigid(rotation, target - rotation @ end)
+    turn = _rotation_about(t, sign * np.radians(angle_deg))
+    rotation = turn @ _rotation_between(unit(end - middle), t)
+    return Rigid(rotation, foot - rotation @ end)
 
 
 def _covered(surface: Surface, pubis: Seat) -> float:
@@ -300,9 +300,7 @@ would touch a face in one point only."""
 def _trimmed(femur: Femur, placed: Rigid, seat: Seat, pubis: Seat) -> Surface:
     """The moved bone between both faces, condyles flattened on the pubis."""
     away = pubis.plane.normal
-    moved = femur.surface.transformed(placed, seat.frame)
-    sunk = moved.transformed(Rigid(np.eye(3), -SINK_MM * away))
-    body = to_manifold(sunk, "the femur")
+    body = to_manifold(femur.surface.transformed(placed, seat.frame), "the femur")
     body = body.trim_by_plane(tuple(away), float(away @ pubis.plane.point))
     # The tongue stands proud of L5's flat; the step is cut from it below.
     step = evidence.value("SP-GRAFT-05", "step")

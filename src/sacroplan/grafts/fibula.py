@@ -32,7 +32,7 @@ DEPTH_STEP_MM = 0.25
 ROLLS = 12
 """Turns about the strut's own axis that are tried."""
 
-ENOUGH_PERCENT = 99.0
+ENOUGH_PERCENT = 95.0
 """Both ends touching with this much of their face, no further turn is tried."""
 
 SECTIONS = 5

@@ -20,7 +20,7 @@ GRID_MM = 4.0
 HAIR_MM = 0.02
 """The host is cut so far below a flat: in the flat of a sawn face itself it has no section."""
 
-FACE_MM = 0.35
+FACE_MM = 0.5
 """Spacing of the points of an end face at which its contact is measured."""
 
 

@@ -21,7 +21,7 @@ SKIN_STEP_MM = 3.0
 FACING = 0.35
 """A face counts as one of the back where it faces it within 70 degrees."""
 
-MOST_POINTS = 4000
+MOST_POINTS = 1500
 
 
 @dataclass(frozen=True, eq=False)

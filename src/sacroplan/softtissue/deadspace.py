@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,21 +44,22 @@ class DeadSpace:
     farthest: FloatArray
 
 
-def dead_space(
+def dead_spaces(
     specimen: Sequence[Surface],
-    fill: Sequence[Surface],
+    fills: Mapping[str, Sequence[Surface]],
     posterior: FloatArray,
     tumour: Surface | None = None,
     soft_margin_mm: float = 0.0,
     stays: Sequence[Surface] = (),
     body: Surface | None = None,
     grid_mm: float = GRID_MM,
-) -> DeadSpace:
-    """Volume and shape of the dead space.
+) -> dict[str, DeadSpace]:
+    """Volume and shape of the dead space with each of several fillings.
 
     Parameters
     ----------
-    specimen : closed surfaces of the removed bone. fill : closed surfaces of implant and grafts.
+    specimen : closed surfaces of the removed bone.
+    fills : name to the closed surfaces of implant and grafts that are put in.
     posterior : (3,) towards the patient's back.
     tumour, soft_margin_mm : the tumour with so much tissue round it goes as well.
     stays : closed surfaces of bone that stays; no space is counted there.
@@ -67,7 +69,8 @@ def dead_space(
     """
     if not specimen:
         raise PlanError("No bone is removed, so there is no dead space; plan a resection first.")
-    frame = same_frame(*specimen, *fill, *stays, *([tumour] if tumour is not None else []))
+    put_in = [s for fill in fills.values() for s in fill]
+    frame = same_frame(*specimen, *put_in, *stays, *([tumour] if tumour is not None else []))
     points = np.concatenate([s.vertices for s in specimen])
     if tumour is not None:
         reach = np.array([[1.0, 1, 1], [-1, -1, -1]]) * soft_margin_mm
@@ -88,21 +91,44 @@ def dead_space(
             taken &= ~inside_mask(wall, grid)
     if body is not None:
         taken &= inside_mask(body, grid)
-    space = taken.copy()
-    for part in fill:
-        if _meets(part, grid):
-            space &= ~inside_mask(part, grid)
-    voxel = grid_mm**3
-    removed, volume = float(taken.sum()) * voxel, float(space.sum()) * voxel
-    back = unit(posterior)
+    masks = {id(s): inside_mask(s, grid) for s in put_in if _meets(s, grid)}
+    out = {}
+    for name, fill in fills.items():
+        space = taken.copy()
+        for part in fill:
+            if id(part) in masks:
+                space &= ~masks[id(part)]
+        out[name] = _measured(taken, space, grid, unit(posterior))
+    return out
+
+
+def dead_space(
+    specimen: Sequence[Surface],
+    fill: Sequence[Surface],
+    posterior: FloatArray,
+    *more: Any,
+    **named: Any,
+) -> DeadSpace:
+    """:func:`dead_spaces` with one filling."""
+    return dead_spaces(specimen, {"one": fill}, posterior, *more, **named)["one"]
+
+
+def _measured(
+    taken: npt.NDArray[np.bool_],
+    space: npt.NDArray[np.bool_],
+    grid: VolumeGeometry,
+    back: FloatArray,
+) -> DeadSpace:
+    step = float(grid.spacing_mm[0])
+    removed, volume = float(taken.sum()) * step**3, float(space.sum()) * step**3
+    world = grid.to_world(np.argwhere(space if space.any() else taken).astype(np.float64))
+    middle = world.mean(axis=0)
     if not space.any():
-        at = points.mean(axis=0)
-        return DeadSpace(0.0, removed, removed, 0.0, None, at, at)
-    world = grid.to_world(np.argwhere(space).astype(np.float64))
-    depth = world @ back
+        return DeadSpace(0.0, removed, removed, 0.0, None, middle, middle)
+    deepest = world[int(np.argmax(world @ back))]
     return DeadSpace(
-        volume, removed, removed - volume, _outline_mm2(world, back, grid_mm), _around(space, grid),
-        world.mean(axis=0), world[int(np.argmax(depth))],
+        volume, removed, removed - volume, _outline_mm2(world, back, step), _around(space, grid),
+        middle, deepest,
     )  # fmt: skip
 
 
@@ -127,5 +153,8 @@ def _outline_mm2(points: FloatArray, back: FloatArray, spacing_mm: float) -> flo
     u = perpendicular(back)
     v = np.cross(back, u)
     cell = 2.0 * spacing_mm
-    key = np.floor(np.stack([points @ u, points @ v], axis=1) / cell).astype(np.int64)
-    return float(len(np.unique(key, axis=0))) * cell**2
+    seen = np.stack([points @ u, points @ v], axis=1)
+    key = np.floor((seen - seen.min(axis=0)) / cell).astype(np.int64)
+    flags = np.zeros(key.max(axis=0) + 1, dtype=bool)
+    flags[key[:, 0], key[:, 1]] = True
+    return float(np.count_nonzero(flags)) * cell**2

@@ -19,14 +19,16 @@ from sacroplan.errors import Doubt, PlanError, SacroplanError
 from sacroplan.fixation.construct import Construct
 from sacroplan.geometry.frames import FloatArray, Plane
 from sacroplan.geometry.surface import Surface
+from sacroplan.grafts.donor import Donor
 from sacroplan.grafts.femur import FemurPlan
-from sacroplan.grafts.fibula import FibulaPlan
+from sacroplan.grafts.fibula import FibulaPlan, Way
 from sacroplan.grafts.sawguide import SawGuide
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.options.compare import Row, rows_of
 from sacroplan.options.forecast import Forecast, forecast, lowest_roots
 from sacroplan.options.weigh import Weighed, weigh
 from sacroplan.progress import part
+from sacroplan.resection.cuts import Cut
 from sacroplan.resection.plan import SIDES, ResectionPlan
 from sacroplan.softtissue.cover import Cover
 from sacroplan.softtissue.deadspace import DeadSpace
@@ -82,14 +84,10 @@ def forecast_of(plan: ResectionPlan) -> dict[str, Forecast]:
     return out
 
 
-def plan_struts(
-    context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any
-) -> FibulaPlan:
-    """Struts of fibula from L5's endplate to each sawn ilium; raises :class:`PlanError` where none go."""
+def donor_from(context: Context, bones: BoneModel) -> Donor:
+    """The donor bone of case.toml; raises :class:`PlanError` where none is given."""
     from sacroplan.formats.stl import read_stl
     from sacroplan.grafts.donor import donor_of, synthetic_fibula
-    from sacroplan.grafts.fibula import plan_fibula, ways_between
-    from sacroplan.grafts.seats import endplate_seat, sawn_seat
 
     table = context.config.grafts
     if table.fibula is None:
@@ -97,38 +95,81 @@ def plan_struts(
             'No donor bone was given; write [grafts] fibula = "fibula.stl" in case.toml, or '
             '"synthetic" for a worked example.'
         )
-    cuts = {s: c for s in SIDES for c in plan.cuts if c.name == f"iliac_{s}"}
-    if not cuts or "L5" in plan.specimen:
-        raise PlanError(
-            "Struts are planned from a whole L5 to a sawn ilium; this resection leaves no such pair."
-        )
-    frame = bones.labels.frame
-    up = np.asarray(bones.labels.geometry.direction[:, 2])
     if table.fibula == SYNTHETIC:
-        donor = donor_of(synthetic_fibula(frame), np.array([0.0, 0.0, 1.0]))
+        return donor_of(synthetic_fibula(bones.labels.frame), np.array([0.0, 0.0, 1.0]))
+    up = np.asarray(bones.labels.geometry.direction[:, 2])
+    given = table.fibula_proximal
+    path = context.input_path(table.fibula)
+    return donor_of(read_stl(path), up if given is None else np.asarray(given))
+
+
+def plan_struts(
+    context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any
+) -> FibulaPlan:
+    """Struts of fibula over the gap of this resection; raises :class:`PlanError` where none go.
+
+    From L5's endplate to each sawn ilium, or, where half a sacrum stays, a double barrel from its cut
+    face to the sawn ilium.
+    """
+    from sacroplan.grafts.fibula import plan_fibula
+
+    donor = donor_from(context, bones)
+    axes = landmarks.frames["pelvis"].axes
+    cuts = {s: c for s in SIDES for c in plan.cuts if c.name == f"iliac_{s}"}
+    if plan.kind == "hemi" and len(cuts) == 1:
+        ways = _double_barrel(plan, *cuts.popitem(), donor.radius_mm + 0.5)
+    elif cuts and "sacrum" not in plan.remnants and "L5" not in plan.specimen:
+        ways = _cathedral(context, plan, bones, landmarks, cuts, donor.radius_mm + 0.5)
     else:
-        path = context.input_path(table.fibula)
-        given = table.fibula_proximal
-        donor = donor_of(read_stl(path), up if given is None else np.asarray(given))
+        raise PlanError(
+            "Struts are planned from a whole L5 to a sawn ilium, or from half a sacrum to it; this "
+            "resection leaves no such pair."
+        )
+    vessel = landmarks.points.get("GSN_R")
+    return plan_fibula(
+        donor, ways, -axes[:, 1], plan.choice.kerf_mm or None,
+        None if vessel is None else np.asarray(vessel), context.progress,
+    )  # fmt: skip
+
+
+def _cathedral(
+    context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any,
+    cuts: Mapping[str, Cut], radius_mm: float,
+) -> list[Way]:  # fmt: skip
+    from sacroplan.grafts.fibula import ways_between
+    from sacroplan.grafts.seats import endplate_seat, sawn_seat
+
     axes = landmarks.frames["pelvis"].axes
     endplate = landmarks.frames["L5IEP"]
     # Its frame's y axis runs cranial, into the bone.
-    plate = Plane(endplate.origin, -endplate.axes[:, 1], frame)
-    radius = _radius(donor) + 0.5
-    ways = []
-    for side, cut in cuts.items():
+    plate = Plane(endplate.origin, -endplate.axes[:, 1], bones.labels.frame)
+    ways: list[Way] = []
+    for side, cut in sorted(cuts.items()):
         top = endplate_seat(
             f"L5_{side}", bones.surfaces["L5"], plate, axes[:, 2], side, ENDPLATE_DEPTH_MM
         )
         foot = sawn_seat(
             f"ilium_{side}", plan.remnants[f"hip_{side}"], cut.remnant_face, cut.outline
         )
-        ways += ways_between(top, foot, -axes[:, 1], radius, table.struts_per_side, side)
-    vessel = landmarks.points.get("GSN_R")
-    return plan_fibula(
-        donor, ways, -axes[:, 1], plan.choice.kerf_mm or None,
-        None if vessel is None else np.asarray(vessel), context.progress,
-    )  # fmt: skip
+        count = context.config.grafts.struts_per_side
+        ways += ways_between(top, foot, -axes[:, 1], radius_mm, count, side)
+    return ways
+
+
+def _double_barrel(plan: ResectionPlan, side: str, iliac: Cut, radius_mm: float) -> list[Way]:
+    """Two struts side by side from the sacrum's cut face straight to the ilium's."""
+    from sacroplan.grafts.fibula import ways_between
+    from sacroplan.grafts.seats import sawn_seat
+
+    sacral = plan.cut("sacral")
+    facet = max(sacral.facets, key=lambda f: f.outline.area_mm2)
+    face = facet.plane.shifted(-0.5 * sacral.kerf_mm)
+    top = sawn_seat("sacrum", plan.remnants["sacrum"], face, facet.outline)
+    foot = sawn_seat(
+        f"ilium_{side}", plan.remnants[f"hip_{side}"], iliac.remnant_face, iliac.outline
+    )
+    run = foot.region.centroid - top.region.centroid
+    return ways_between(top, foot, run, radius_mm, 2, "barrel")
 
 
 def plan_saw_guide(context: Context, fibula: FibulaPlan) -> SawGuide:
@@ -148,17 +189,6 @@ def plan_saw_guide(context: Context, fibula: FibulaPlan) -> SawGuide:
     return saw_guide(fibula, lateral, context.config.resection.kerf_mm)
 
 
-def _radius(donor: Any) -> float:
-    """Half the largest width of the donor's shaft in its window."""
-    low, high = donor.window_mm
-    widths = []
-    for s in np.linspace(low, high, 5):
-        loops = donor.section(Plane(donor.centre(s), donor.axis, donor.frame)).loops
-        points = loops[0]
-        widths.append(float(np.linalg.norm(points[:, None] - points[None], axis=2).max()))
-    return 0.5 * max(widths)
-
-
 def plan_iliac_screws(
     context: Context, plan: ResectionPlan, bones: BoneModel, landmarks: Any
 ) -> Construct:
@@ -170,8 +200,8 @@ def plan_iliac_screws(
     stay = {n: s for n, s in {**bones.surfaces, **plan.remnants}.items() if n not in plan.specimen}
     intake: Intake = context.result("intake")
     return plan_construct(
-        "iliac2", stay, landmarks.frames, landmarks.points, landmarks.hip_radius_mm,
-        plan.specimen, None, None, "clearance", intake.volume, context.progress,
+        "iliac2", stay, landmarks.frames, landmarks.points, landmarks.hip_radius_mm, plan.specimen,
+        None, None, "clearance", intake.volume, context.progress,
     )  # fmt: skip
 
 
@@ -228,7 +258,7 @@ def spaces_of(
     tumour: Surface | None, margin_mm: float, body: Surface | None,
 ) -> dict[str, DeadSpace]:  # fmt: skip
     """Dead space with nothing put back, and with each road's own filling."""
-    from sacroplan.softtissue.deadspace import dead_space
+    from sacroplan.softtissue.deadspace import dead_spaces
 
     specimen = list(plan.specimen.values())
     middle = np.concatenate([s.vertices for s in specimen])
@@ -241,10 +271,8 @@ def spaces_of(
         s for s in (*plan.remnants.values(), *uncut.values())
         if bool(np.all(s.vertices.max(axis=0) > low) and np.all(s.vertices.min(axis=0) < high))
     ]  # fmt: skip
-    return {
-        road: dead_space(specimen, fill, back, tumour, margin_mm, stays, body)
-        for road, fill in {"bare": [], **fills}.items()
-    }
+    named = {"bare": [], **fills}
+    return dead_spaces(specimen, named, back, tumour, margin_mm, stays, body)
 
 
 def run(context: Context) -> StageOutput:
@@ -281,7 +309,7 @@ def run(context: Context) -> StageOutput:
     if implant is not None:
         fills["implant_supplemented"] = fills["implant_alone"] = implant_solids(implant)
     if fibula is not None:
-        fills["fibula"] = [s.surface for s in fibula.segments]
+        fills[_fibula_road(plan)] = [s.surface for s in fibula.segments]
     if femur is not None:
         fills["femur_pedicled"] = [femur.surface]
     tumour = None if resection.tumour is None else resection.tumour.surface
@@ -353,6 +381,11 @@ def files_of(options: Options, case_id: str) -> dict[str, Callable[[Path], None]
     return out
 
 
+def _fibula_road(plan: ResectionPlan) -> str:
+    """Which road the struts of this resection belong to."""
+    return "fibula_double" if plan.kind == "hemi" else "fibula"
+
+
 def planned_words(
     plan: ResectionPlan, implant: Any, fibula: FibulaPlan | None, femur: FemurPlan | None,
     iliac: Construct | None, why: Mapping[str, str],
@@ -374,12 +407,12 @@ def planned_words(
     if fibula is not None:
         lengths = " and ".join(f"{s.length_mm:.0f}" for s in fibula.segments)
         steep = max(s.angle_deg for s in fibula.segments)
-        out["fibula"] = (
+        out[_fibula_road(plan)] = (
             f"{len(fibula.segments)} struts of {lengths} mm; {fibula.needed_mm:.0f} of "
             f"{fibula.available_mm:.0f} mm of fibula; up to {steep:.0f} degrees off the load line"
         )
     elif "fibula" in why:
-        out["fibula"] = why["fibula"]
+        out[_fibula_road(plan)] = why["fibula"]
     if femur is not None:
         out["femur_pedicled"] = (
             f"{femur.length_mm:.0f} mm from L5 to the pubis; vessels {femur.reach.spare_mm:+.0f} mm spare"
