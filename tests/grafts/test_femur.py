@@ -69,7 +69,8 @@ def test_the_half_femur_spans_the_gap(side):
     assert front @ medial > 0.85
     native_medial = np.cross(femur.down, femur.anterior)
     native_medial *= np.sign(native_medial @ medial)
-    assert (plan.placed.directions(native_medial) @ [0, 1, 0]) > 0.85
+    # The bone leans forward with the pubis, and what was medial with it.
+    assert (plan.placed.directions(native_medial) @ [0, 1, 0]) > 0.75
     # The pubic face is wholly covered, nothing of the graft lies beyond it.
     assert plan.ramus_percent >= evidence.value("SP-GRAFT-06", "ramus")
     assert foot.plane.distance(plan.surface.vertices).min() > -1e-6

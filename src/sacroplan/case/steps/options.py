@@ -115,7 +115,7 @@ def plan_struts(
 
     donor = donor_from(context, bones)
     axes = landmarks.frames["pelvis"].axes
-    cuts = {s: c for s in SIDES for c in plan.cuts if c.name == f"iliac_{s}"}
+    cuts: dict[str, Cut] = {s: c for s in SIDES for c in plan.cuts if c.name == f"iliac_{s}"}
     if plan.kind == "hemi" and len(cuts) == 1:
         ways = _double_barrel(plan, *cuts.popitem(), donor.radius_mm + 0.5)
     elif cuts and "sacrum" not in plan.remnants and "L5" not in plan.specimen:
