@@ -297,11 +297,21 @@ SINK_MM = 12.0
 would touch a face in one point only."""
 
 
+REACH_MM = 45.0
+"""How far beside and behind the pubic face the condyles are cut flat: all of them, but not the shaft,
+which may lean over the plane of the face further up."""
+
+
 def _trimmed(femur: Femur, placed: Rigid, seat: Seat, pubis: Seat) -> Surface:
     """The moved bone between both faces, condyles flattened on the pubis."""
-    away = pubis.plane.normal
-    body = to_manifold(femur.surface.transformed(placed, seat.frame), "the femur")
-    body = body.trim_by_plane(tuple(away), float(away @ pubis.plane.point))
+    n = pubis.plane.normal
+    u = perpendicular(n)
+    at = AxisFrame(
+        "pubic face", pubis.region.centroid, np.stack([u, np.cross(n, u), n], axis=1), seat.frame
+    )
+    behind = box(at, [-REACH_MM, -REACH_MM, -2.0 * REACH_MM], [REACH_MM, REACH_MM, 0.0])
+    moved = femur.surface.transformed(placed, seat.frame)
+    body = to_manifold(difference(moved, behind), "the femur")
     # The tongue stands proud of L5's flat; the step is cut from it below.
     step = evidence.value("SP-GRAFT-05", "step")
     out = seat.plane.normal

@@ -104,6 +104,8 @@ class RoadView:
             return "weakly spoken for"
         if opposed:
             return "rules speak against it"
+        if self.of("note"):
+            return "to be considered"
         if self.changes:
             return "hangs on unknown facts"
         return "no rule applies"

@@ -109,8 +109,11 @@ def lines_of(table: dict[str, Any]) -> list[str]:
         out += [f"  {titles[c['road']]}: {c['text']}" for c in table["contradictions"]]
     for name, f in table["function"].items():
         span = f["percent"]
-        words = "not verified" if span is None else f"{span[0]:g} to {span[1]:g} % normal"
-        out.append(f"Function, {name}: {words} ({f['sources']})")
+        if span is None:
+            out.append(f"Function, {name}: not verified by any source for these roots")
+            continue
+        words = f"{span[0]:g}" if span[0] == span[1] else f"{span[0]:g} to {span[1]:g}"
+        out.append(f"Function, {name}: normal in {words} % ({f['sources']})")
     facts = table["facts"]
     unknown: dict[str, list[str]] = {}
     for road in table["roads"]:
