@@ -78,8 +78,19 @@ def _compile(node: ast.expr, where: str, names: list[str], limits: dict[str, lis
         return lambda _facts: constant
     if isinstance(node, ast.BoolOp):
         parts = [_compile(v, where, names, limits) for v in node.values]
-        join = conjunction if isinstance(node.op, ast.And) else disjunction
-        return lambda facts: join(tuple(p(facts) for p in parts))
+        settled = isinstance(node.op, ast.Or)
+
+        def joined(facts: Mapping[str, Value]) -> Truth:
+            # Kleene's and (or) is settled by the first part that is False (True).
+            unknown = False
+            for p in parts:
+                value = p(facts)
+                if value is settled:
+                    return settled
+                unknown = unknown or value is None
+            return None if unknown else not settled
+
+        return joined
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         inner = _compile(node.operand, where, names, limits)
 

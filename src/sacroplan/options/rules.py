@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
@@ -89,7 +89,7 @@ class Rule:
     rows: tuple[str, ...]
     counter: tuple[Counter, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Facts that the rule, its analogy or its effects ask for."""
         found = list(self.when.names)

@@ -169,8 +169,13 @@ def consequence_state(
     rule: Rule, effect: Consequence, facts: Mapping[str, Value]
 ) -> tuple[Truth, bool]:
     """Whether one effect of a rule holds."""
-    state, analogy = state_of(rule, facts)
-    if effect.when is None:
+    return _narrowed(*state_of(rule, facts), effect, facts)
+
+
+def _narrowed(
+    state: Truth, analogy: bool, effect: Consequence, facts: Mapping[str, Value]
+) -> tuple[Truth, bool]:
+    if effect.when is None or state is False:
         return state, analogy
     return conjunction((state, effect.when(facts))), analogy
 
@@ -183,9 +188,10 @@ def weigh(facts: Facts, rules: RuleBook | None = None) -> Weighed:
     changes: dict[str, list[Change]] = {r: [] for r in table.roads}
     states: dict[str, Truth] = {}
     for rule in table.rules:
-        states[rule.id], _ = state_of(rule, known)
+        whole = state_of(rule, known)
+        states[rule.id] = whole[0]
         for effect in rule.effects:
-            state, analogy = consequence_state(rule, effect, known)
+            state, analogy = _narrowed(*whole, effect, known)
             if state is True:
                 reasons[effect.road].append(_reason(rule, effect, known, analogy))
             elif state is None:
@@ -251,18 +257,22 @@ def _tidy(words: list[str]) -> tuple[str, ...]:
 def changes_of(rule: Rule, effect: Consequence, facts: Mapping[str, Value]) -> list[Change]:
     """For every unknown fact of a rule: with which values the effect would hold, or still hang."""
     out = []
+    known = dict(facts)
     for name in rule.names:
         if facts[name] is not None:
             continue
         applies, hangs = [], []
-        for words, value in trials(rule, effect, name):
-            state, _ = consequence_state(rule, effect, {**facts, name: value})
+        cases = trials(rule, effect, name)
+        for words, value in cases:
+            known[name] = value
+            state, _ = consequence_state(rule, effect, known)
             if state is True:
                 applies.append(words)
             elif state is None:
                 hangs.append(words)
+        known[name] = None
         # Where every value leaves it open the fact alone changes nothing.
-        if applies or (hangs and len(hangs) < len(trials(rule, effect, name))):
+        if applies or (hangs and len(hangs) < len(cases)):
             out.append(
                 Change(
                     name, rule.id, effect.road, effect.effect, effect.text, _tidy(applies), _tidy(hangs)
