@@ -1,6 +1,8 @@
 """The four example cases from CT to table: which rules hold, which do not, what is printed."""
 
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,3 +63,18 @@ def test_an_example_runs_from_ct_to_table(name, maker, tmp_path):
     written = json.loads((folder / "dossier" / "options" / "options.json").read_text())
     assert written["rules"] == table["rules"]
     print(name, sorted(holds))
+
+
+def test_the_tutorial_s_commands_run(tmp_path):
+    """Every line of the tutorial, in order, in an empty folder."""
+    text = (ROOT / "docs" / "tutorial-options.md").read_text("utf-8")
+    lines = [x for b in re.findall(r"```sh\n(.*?)```", text, re.S) for x in b.splitlines()]
+    for line in lines:
+        words = line.split()
+        if words[0] == "python":
+            command = [sys.executable, str(ROOT / words[1]), *words[2:]]
+        else:
+            command = [sys.executable, "-m", "sacroplan.cli", *words[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert (tmp_path / "case3" / "dossier" / "options" / "femur.stl").is_file()

@@ -495,7 +495,14 @@ def run_construct(context: Context) -> StageOutput:
     construct = context.result("construct")
     wanted = [p for p in construct.plans if p.screw.kind == "s2ai"]
     lost = [n for n in construct.missing if n.lower().startswith("s2ai")]
-    measured: dict[str, Any] = {"resection": "none", "amputation_planned": False}
+    # Nothing is cut: ligaments, joints, roots and arteries stay, and no space is left.
+    measured: dict[str, Any] = {
+        "resection": "none", "amputation_planned": False, "iliolumbar": "full", "l5_resected": "none",
+        "sij_left_percent": 0.0, "sij_right_percent": 0.0, "cut_above_s1_foramina": False,
+        "lowest_root_left": 5, "lowest_root_right": 5, "internal_iliac_left_sacrificed": False,
+        "internal_iliac_right_sacrificed": False, "defect_volume_cm3": 0.0,
+        "ring_gap_supraacetabular": False,
+    }  # fmt: skip
     if wanted or lost:
         measured["s2ai_feasible"] = not lost
     facts, source, doubts = merged(measured, context.config.facts)
