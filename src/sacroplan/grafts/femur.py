@@ -297,21 +297,20 @@ SINK_MM = 12.0
 would touch a face in one point only."""
 
 
-REACH_MM = 45.0
-"""How far beside and behind the pubic face the condyles are cut flat: all of them, but not the shaft,
-which may lean over the plane of the face further up."""
+CONDYLES = 1.6
+"""Condyles reach so many of their radii above their middle; above that is shaft, which may lean over the
+plane of the pubic face and is not cut by it."""
 
 
 def _trimmed(femur: Femur, placed: Rigid, seat: Seat, pubis: Seat) -> Surface:
     """The moved bone between both faces, condyles flattened on the pubis."""
+    height = CONDYLES * evidence.value("SP-GRAFT-09", "condyle")
+    neck = Plane(femur.knee - height * femur.down, femur.down, femur.surface.frame)
+    moved = to_manifold(femur.surface.transformed(placed, seat.frame), "the femur")
+    at = neck.transformed(placed)
+    condyles, shaft = moved.split_by_plane(tuple(at.normal), float(at.normal @ at.point))
     n = pubis.plane.normal
-    u = perpendicular(n)
-    at = AxisFrame(
-        "pubic face", pubis.region.centroid, np.stack([u, np.cross(n, u), n], axis=1), seat.frame
-    )
-    behind = box(at, [-REACH_MM, -REACH_MM, -2.0 * REACH_MM], [REACH_MM, REACH_MM, 0.0])
-    moved = femur.surface.transformed(placed, seat.frame)
-    body = to_manifold(difference(moved, behind), "the femur")
+    body = shaft + condyles.trim_by_plane(tuple(n), float(n @ pubis.plane.point))
     # The tongue stands proud of L5's flat; the step is cut from it below.
     step = evidence.value("SP-GRAFT-05", "step")
     out = seat.plane.normal

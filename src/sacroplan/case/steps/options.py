@@ -39,6 +39,9 @@ SYNTHETIC = "synthetic"
 ENDPLATE_DEPTH_MM = 1.5
 """The seat's region is L5's section so deep under its endplate, inside its rim."""
 
+CLASH_MM3 = 50.0
+"""A shared volume below a cube of some 4 mm is within what a surface of a CT tells."""
+
 FAR_MM = 80.0
 """Bone further from the specimen than this bounds no dead space."""
 
@@ -239,6 +242,25 @@ def plan_leg(context: Context, plan: ResectionPlan, bones: BoneModel, landmarks:
     return plan_femur(femur, seat, foot, vessels, -outward)
 
 
+def clashes_of(femur: FemurPlan, plan: ResectionPlan) -> tuple[Doubt, ...]:
+    """Bone that the turned femur would have to pass through, besides its own seats."""
+    from sacroplan.geometry.booleans import overlap_mm3
+
+    own = {"L5", f"hip_{plan.choice.side}"}
+    out = []
+    for name, bone in plan.remnants.items():
+        shared = 0.0 if name in own else overlap_mm3(femur.surface, bone)
+        if shared > CLASH_MM3:
+            out.append(
+                Doubt(
+                    "plan", f"options.femur_clash.{name}",
+                    f"The turned femur and {name.replace('_', ' ')} share {shared / 1000.0:.1f} cm3: bone must "
+                    "be trimmed there, or the graft leaned otherwise.", ("SP-GRAFT-06",),
+                )
+            )  # fmt: skip
+    return tuple(out)
+
+
 def _attempt(job: Any, why: dict[str, str], name: str) -> Any:
     """A graft that this patient does not allow is told in the dossier and stops nothing."""
     try:
@@ -344,6 +366,8 @@ def run(context: Context) -> StageOutput:
     )  # fmt: skip
     grafts = [g for g in (fibula, femur) if g is not None]
     all_doubts = (*doubts, *(d for g in grafts for d in g.doubts), *cover_doubts(covers))
+    if femur is not None:
+        all_doubts += clashes_of(femur, plan)
     told(1.0, "options weighed")
     return StageOutput(
         options, metrics_of(options), all_doubts + synthetic_doubts(context.config, options),
