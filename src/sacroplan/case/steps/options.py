@@ -254,8 +254,8 @@ def clashes_of(femur: FemurPlan, plan: ResectionPlan) -> tuple[Doubt, ...]:
             out.append(
                 Doubt(
                     "plan", f"options.femur_clash.{name}",
-                    f"The turned femur and {name.replace('_', ' ')} share {shared / 1000.0:.1f} cm3: bone must "
-                    "be trimmed there, or the graft leaned otherwise.", ("SP-GRAFT-06",),
+                    f"The turned femur and {name.replace('_', ' ')} share {shared / 1000.0:.1f} cm3: trim "
+                    "bone there, or lean the graft otherwise.", ("SP-GRAFT-06",),
                 )
             )  # fmt: skip
     return tuple(out)
