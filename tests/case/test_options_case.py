@@ -178,11 +178,15 @@ def test_report_tables_show_reason_contradiction_and_unknown():
     options = construct_options(["S2AI_left"]).result
     tables = {t.title.split(";")[0]: t for t in tables_of(options, {})}
     assert "Reasons" in tables
-    text = repr(tables["Reasons"].rows)
-    assert "placing S2AI screws was not feasible" in text
+    assert any(row[2] == "R-06" and row[1] == "excludes" for row in tables["Reasons"].rows)
+    rules = {row[0]: row for row in tables["Rules in their sources' words"].rows}
+    assert "placing S2AI screws was not feasible" in rules["R-06"][3]
+    assert rules["R-06"][4] == "C, n=2 [S-B]"
+    assert rules["R-25"][1] == "hangs on unknown facts"
+    assert "R-01" not in rules
     assert any("R-05" in row[1] and "R-06" in row[1]
                for row in tables["What speaks against each other"].rows)  # fmt: skip
     unknown = {r[0]: r[2] for r in tables["Unknown facts and what they would change"].rows}
-    assert "R-25 against Custom hemisacral implant" in unknown["Active infection"]
+    assert unknown["Active infection"] == "if yes: R-25"
     # Nothing is resected, so no rule on what a resection leaves hangs on bone quality.
     assert "Bone quality" not in unknown

@@ -352,13 +352,15 @@ def sections(r: Results) -> tuple[Section, ...]:
             ),
         ),
         *mechanics,
-        chapter(
-            "Options of reconstruction", "options", "options",
-            text=choices.text_of(r.options),
-            tables=choices.tables_of(r.options, stiffness_of(r)),
-            views=choices.views_of(
-                r.options, ("bones that stay",), metal if r.implant is not None else ()
-            ),
+        choices.without_words(
+            chapter(
+                "Options of reconstruction", "options", "options",
+                text=choices.text_of(r.options),
+                tables=choices.tables_of(r.options, stiffness_of(r)),
+                views=choices.views_of(
+                    r.options, ("bones that stay",), metal if r.implant is not None else ()
+                ),
+            )
         ),
         chapter("Print files", "print", "print"),
     )  # fmt: skip

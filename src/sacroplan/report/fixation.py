@@ -269,9 +269,11 @@ def dossier(context: Context) -> Dossier:
             slices=tuple(pictures),
         ),
         chapter("Rods", "rods", "construct_rods", tables=(rods_table(rods),)),
-        chapter(
-            "Options of reconstruction", "options", "options", text=choices.text_of(options),
-            tables=choices.tables_of(options, {}),
+        choices.without_words(
+            chapter(
+                "Options of reconstruction", "options", "options", text=choices.text_of(options),
+                tables=choices.tables_of(options, {}),
+            )
         ),
         chapter(
             "Robot, navigation and accuracy", "navigation", "navigation",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sacroplan.case.steps.options import Options
 from sacroplan.case.steps.options_table import NOTICE
 from sacroplan.options.facts import DOMAINS
-from sacroplan.report.model import ScenePart, Table, View
+from sacroplan.options.rules import book
+from sacroplan.report.model import ScenePart, Section, Table, View
 
 STRUT = "#d9b38c"
 FEMUR = "#cfa97a"
@@ -30,12 +32,21 @@ def text_of(options: Options) -> tuple[str, ...]:
     )
 
 
+def without_words(section: Section) -> Section:
+    """The chapter with numbers only in its list of figures: words and function stand in its tables."""
+    kept = {
+        name: m for name, m in section.figures.items()
+        if m.unit != "text" and not name.startswith("options.")
+    }  # fmt: skip
+    return replace(section, figures=kept)
+
+
 def tables_of(options: Options, stiffness: Mapping[str, str]) -> tuple[Table, ...]:
     """All tables of the chapter; ``stiffness`` is a road's figure of the finite elements, if any."""
     found = [side_by_side(options, stiffness), series_table(options), reasons(options)]
     if options.weighed.contradictions:
         found.append(contradictions(options))
-    found += [unknowns(options), facts(options)]
+    found += [sources(options), unknowns(options), facts(options)]
     if options.flaps:
         found.append(flaps(options))
     if options.forecast:
@@ -75,23 +86,32 @@ def series_table(options: Options) -> Table:
 
 
 def reasons(options: Options) -> Table:
-    """Every rule that holds, with its sentence."""
+    """Every rule that holds, by road."""
     rows = []
     for view in options.weighed.roads:
         for r in view.reasons:
-            count = "" if r.n is None else f", n={r.n}"
-            beyond = "By analogy. " if r.analogy else ""
-            quote = f'"{r.quote}" ' if r.quote else ""
-            rows.append(
-                (
-                    view.title, MARKS[r.effect], r.rule, r.text, r.because,
-                    f"{beyond}{quote}{r.source}", f"{r.grade}{count}",
-                )
-            )  # fmt: skip
+            beyond = " (by analogy)" if r.analogy else ""
+            rows.append((view.title, MARKS[r.effect], r.rule, f"{r.text}{beyond}", r.because))
+    return Table("Reasons", ("Road", "Speaks", "Rule", "What it says", "Because"), tuple(rows))
+
+
+def sources(options: Options) -> Table:
+    """The sentence, source and grade of every rule that holds or hangs on unknown facts."""
+    rows = []
+    for rule in book().rules:
+        state = options.weighed.states[rule.id]
+        if state is False:
+            continue
+        count = "" if rule.n is None else f", n={rule.n}"
+        quote = f'"{rule.quote}" ' if rule.quote else ""
+        rows.append(
+            (
+                rule.id, "holds" if state else "hangs on unknown facts", rule.title,
+                f"{quote}{rule.source}", f"{rule.grade}{count} [{rule.flag}]",
+            )
+        )  # fmt: skip
     return Table(
-        "Reasons",
-        ("Road", "Speaks", "Rule", "What it says", "Because", "Source sentence", "Grade"),
-        tuple(rows),
+        "Rules in their sources' words", ("Rule", "", "If", "Source sentence", "Grade"), tuple(rows)
     )
 
 
@@ -113,24 +133,26 @@ def contradictions(options: Options) -> Table:
 
 
 def unknowns(options: Options) -> Table:
-    """Facts that are unknown and what knowing them would change."""
-    found: dict[str, list[str]] = {}
+    """Facts that are unknown and which rules knowing them would settle."""
+    found: dict[str, dict[str, list[str]]] = {}
     for view in options.weighed.roads:
         for c in view.changes:
             words = "if " + " or ".join(c.applies_if or c.open_if)
-            more = "" if c.applies_if else " and other unknown facts agree"
-            line = f"{words}{more}: {c.rule} {MARKS[c.effect]} {view.title}"
-            lines = found.setdefault(c.fact, [])
-            if line not in lines:
-                lines.append(line)
+            words += "" if c.applies_if else " and other unknown facts agree"
+            rules = found.setdefault(c.fact, {}).setdefault(words, [])
+            if c.rule not in rules:
+                rules.append(c.rule)
     return Table(
         "Unknown facts and what they would change",
-        ("Fact", "Question", "What would change"),
+        ("Fact", "Question", "Rules that would hold"),
         tuple(
-            (DOMAINS[name].label, DOMAINS[name].question, "; ".join(lines))
-            for name, lines in found.items()
+            (
+                DOMAINS[name].label, DOMAINS[name].question,
+                "; ".join(f"{words}: {', '.join(rules)}" for words, rules in cases.items()),
+            )
+            for name, cases in found.items()
         ),
-    )
+    )  # fmt: skip
 
 
 def facts(options: Options) -> Table:
