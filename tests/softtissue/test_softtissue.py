@@ -6,9 +6,9 @@ import pytest
 from sacroplan import evidence
 from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, Rigid
-from sacroplan.geometry.primitives import box, sphere
+from sacroplan.geometry.primitives import box, sphere, tube
 from sacroplan.geometry.volume import Volume, VolumeGeometry
-from sacroplan.softtissue.cover import cover, cover_doubts, skin
+from sacroplan.softtissue.cover import back_of, cover, cover_doubts, skin
 from sacroplan.softtissue.deadspace import dead_space
 from sacroplan.softtissue.flaps import flap_table
 
@@ -99,6 +99,21 @@ def test_skin_is_the_body_without_table_and_gas():
     assert np.abs(r[~ends] - 100).max() < 3.0
     # 120 mm of a full cylinder: no hole where the gas is.
     assert found.volume_mm3 == pytest.approx(np.pi * 100**2 * 120, rel=0.05)
+
+
+def test_where_the_image_ends_is_no_skin():
+    volume = body_ct()
+    found = back_of(skin(volume), volume)
+    r = np.hypot(found.vertices[:, 0], found.vertices[:, 1])
+    assert np.abs(r - 100).max() < 3.0
+    # A rod leaning towards the image's upper end: rays that leave there tell nothing.
+    lean = np.array([0.0, 0.8, 0.6])
+    height = np.linspace(-50.0, 52.0, 60)
+    rod = tube(np.stack([0 * height, 20 + 0 * height, height], axis=1), 3.0)
+    seen = cover(rod, found, lean)
+    assert seen.least_mm > 60.0
+    capped = cover(rod, skin(volume), lean)
+    assert capped.least_mm < 15.0
 
 
 def test_cover_is_the_distance_to_the_skin():

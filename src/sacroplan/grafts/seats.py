@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sacroplan.errors import PlanError
 from sacroplan.geometry.booleans import to_manifold
 from sacroplan.geometry.frames import FloatArray, Plane, unit
-from sacroplan.geometry.slicing import CrossSection, section
+from sacroplan.geometry.slicing import CrossSection, polygon_area, section
 from sacroplan.geometry.surface import Surface
 
 GRID_MM = 4.0
@@ -132,8 +132,11 @@ def endplate_seat(
     given (``right`` (3,) points to the patient's right).
     """
     cross = section(host, plane.shifted(-depth_mm), right)
-    if not cross.loops:
+    # A hollow endplate gives a ring: its middle is milled down to the flat as well.
+    outer = [p for p in cross.loops if polygon_area(p) > 0]
+    if not outer:
         raise PlanError(f"The seat {name} lies outside its bone; check the endplate's frame.")
+    cross = replace(cross, loops=(max(outer, key=polygon_area),))
     if side is not None:
         cross = half(cross, plane.point, unit(right) * (1.0 if side == "right" else -1.0))
     on_plane = cross.origin - float(plane.distance(cross.origin)) * plane.normal

@@ -67,9 +67,21 @@ def skin(volume: Volume) -> Surface:
     return contour(grid, density.astype(np.float32)).bodies()[0]
 
 
+def back_of(body: Surface, volume: Volume) -> Surface:
+    """The skin alone: without the flat faces where the image cuts the body off."""
+    g = volume.geometry
+    reach = SKIN_STEP_MM / g.spacing_mm + 1.0
+    index = g.to_index(body.triangles.mean(axis=1))
+    border = np.any((index < reach) | (index > np.array(g.shape) - 1.0 - reach), axis=1)
+    if border.all():
+        raise PlanError("The CT shows no skin: the body is cut off on all sides.")
+    return body.subset(~border)
+
+
 def cover(part: Surface, body: Surface, posterior: FloatArray) -> Cover:
     """Distance from the back of ``part`` to the skin along ``posterior`` (3,).
 
+    ``body`` may be open (:func:`back_of`); points behind which no skin is seen are left out.
     Raises :class:`PlanError` where no skin lies behind the part.
     """
     back = unit(posterior)

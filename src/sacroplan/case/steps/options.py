@@ -300,7 +300,7 @@ def spaces_of(
 def run(context: Context) -> StageOutput:
     """Weigh every road of a resection."""
     from sacroplan import evidence
-    from sacroplan.softtissue.cover import cover, cover_doubts, skin
+    from sacroplan.softtissue.cover import back_of, cover, cover_doubts, skin
     from sacroplan.softtissue.flaps import flap_table
 
     intake: Intake = context.result("intake")
@@ -348,8 +348,11 @@ def run(context: Context) -> StageOutput:
         from sacroplan.fixation.rods import solid
 
         metal += [(f"rod_{r.side}", solid(r)) for r in rods.rods]
-    for name, surface in metal if body is not None else []:
-        found = _attempt(lambda s=surface: cover(s, body, back), why, f"cover_{name}")
+    outside = None
+    if body is not None:
+        outside = _attempt(lambda: back_of(body, intake.volume), why, "back")
+    for name, surface in metal if outside is not None else []:
+        found = _attempt(lambda s=surface: cover(s, outside, back), why, f"cover_{name}")
         if found is not None:
             covers[name] = found
     vessels = site_of(context).vessels if context.config.resection.vessels else {}
