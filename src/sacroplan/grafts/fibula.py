@@ -261,8 +261,8 @@ def plan_fibula(
 
     Neighbours in the donor stay joined by periosteum, so every second strut is turned round to bring
     their near ends together, and as much bone is taken out between them as the fold needs [FIB-07]. The
-    bone proximal of them is discarded, which lengthens the vessels [FIB-03]; ``recipient`` (3,) is the
-    vessel to which they are joined. Raises :class:`PlanError` where the fibula is too short.
+    bone proximal of them is discarded, which lengthens the vessels [FIB-03]; ``recipient`` (3,) or (k, 3) is the
+    vessel to which they are joined, the nearest of several. Raises :class:`PlanError` where the fibula is too short.
     """
     if not 1 <= len(ways) <= 4:
         raise PlanError(f"One fibula gives one to four segments, not {len(ways)}.")
@@ -521,12 +521,12 @@ def _doubts(plan: FibulaPlan, most_fold: float, recipient: FloatArray | None) ->
             )  # fmt: skip
     if recipient is not None:
         s = plan.segments[-1]
-        reach = float(np.linalg.norm(np.asarray(recipient) - s.way.end))
+        reach = float(np.linalg.norm(np.atleast_2d(recipient) - s.way.end, axis=1).min())
         if reach > plan.pedicle_mm:
             out.append(
                 Doubt(
                     "plan", "grafts.fibula.pedicle",
-                    f"The recipient vessel is {reach:.0f} mm from the graft's proximal end; its own vessels "
+                    f"The nearest recipient vessel is {reach:.0f} mm from the graft's proximal end; its own vessels "
                     f"are {plan.pedicle_mm:.0f} mm long. Plan a vein graft or another vessel.", ("FIB-03",),
                 )
             )  # fmt: skip

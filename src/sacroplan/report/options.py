@@ -28,7 +28,11 @@ def text_of(options: Options) -> tuple[str, ...]:
     """What the chapter is and is not."""
     return (
         NOTICE,
-        *(why for name, why in sorted(options.why.items()) if name.startswith(("cover_", "saw_"))),
+        *(
+            why
+            for name, why in sorted(options.why.items())
+            if name.startswith(("back", "cover_", "saw_", "skin"))
+        ),
     )
 
 

@@ -128,10 +128,11 @@ def plan_struts(
             "Struts are planned from a whole L5 to a sawn ilium, or from half a sacrum to it; this "
             "resection leaves no such pair."
         )
-    vessel = landmarks.points.get("GSN_R")
+    # The gluteal arteries, or their stumps, leave by the greater sciatic notches.
+    stumps = [np.asarray(landmarks.points[n]) for n in ("GSN_L", "GSN_R") if n in landmarks.points]
     return plan_fibula(
         donor, ways, -axes[:, 1], plan.choice.kerf_mm or None,
-        None if vessel is None else np.asarray(vessel), context.progress,
+        np.asarray(stumps) if stumps else None, context.progress,
     )  # fmt: skip
 
 
@@ -352,7 +353,7 @@ def run(context: Context) -> StageOutput:
     if body is not None:
         outside = _attempt(lambda: back_of(body, intake.volume), why, "back")
     for name, surface in metal if outside is not None else []:
-        found = _attempt(lambda s=surface: cover(s, outside, back), why, f"cover_{name}")
+        found = _attempt(lambda s=surface, o=outside: cover(s, o, back), why, f"cover_{name}")
         if found is not None:
             covers[name] = found
     vessels = site_of(context).vessels if context.config.resection.vessels else {}
@@ -364,7 +365,10 @@ def run(context: Context) -> StageOutput:
     planned = planned_words(plan, implant, fibula, femur, iliac, why)
     options = Options(
         weighed, source, forecast_of(plan),
-        rows_of(weighed, planned, {r: s.volume_mm3 / 1000.0 for r, s in spaces.items()}),
+        rows_of(
+            weighed, planned,
+            {"none" if r == "bare" else r: s.volume_mm3 / 1000.0 for r, s in spaces.items()},
+        ),
         fibula, guide, femur, why, spaces, covers, flaps,
     )  # fmt: skip
     grafts = [g for g in (fibula, femur) if g is not None]
