@@ -261,8 +261,9 @@ def plan_fibula(
 
     Neighbours in the donor stay joined by periosteum, so every second strut is turned round to bring
     their near ends together, and as much bone is taken out between them as the fold needs [FIB-07]. The
-    bone proximal of them is discarded, which lengthens the vessels [FIB-03]; ``recipient`` (3,) or (k, 3) is the
-    vessel to which they are joined, the nearest of several. Raises :class:`PlanError` where the fibula is too short.
+    bone proximal of them is discarded, which lengthens the vessels [FIB-03]; ``recipient`` (3,) or
+    (k, 3) is the vessel to which they are joined, the nearest of several. Raises :class:`PlanError`
+    where the fibula is too short.
     """
     if not 1 <= len(ways) <= 4:
         raise PlanError(f"One fibula gives one to four segments, not {len(ways)}.")
@@ -526,8 +527,8 @@ def _doubts(plan: FibulaPlan, most_fold: float, recipient: FloatArray | None) ->
             out.append(
                 Doubt(
                     "plan", "grafts.fibula.pedicle",
-                    f"The nearest recipient vessel is {reach:.0f} mm from the graft's proximal end; its own vessels "
-                    f"are {plan.pedicle_mm:.0f} mm long. Plan a vein graft or another vessel.", ("FIB-03",),
+                    f"The nearest recipient vessel is {reach:.0f} mm from the graft's proximal end; its own "
+                    f"vessels are {plan.pedicle_mm:.0f} mm long. Plan a vein graft or another vessel.", ("FIB-03",),
                 )
             )  # fmt: skip
     return tuple(out)
