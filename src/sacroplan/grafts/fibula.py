@@ -528,7 +528,8 @@ def _doubts(plan: FibulaPlan, most_fold: float, recipient: FloatArray | None) ->
                 Doubt(
                     "plan", "grafts.fibula.pedicle",
                     f"The nearest recipient vessel is {reach:.0f} mm from the graft's proximal end; its own "
-                    f"vessels are {plan.pedicle_mm:.0f} mm long. Plan a vein graft or another vessel.", ("FIB-03",),
+                    f"vessels are {plan.pedicle_mm:.0f} mm long. Plan a vein graft or another vessel.",
+                    ("FIB-03",),
                 )
             )  # fmt: skip
     return tuple(out)
