@@ -156,6 +156,8 @@ def run(context: Context) -> StageOutput:
         fills["implant_supplemented"] = fills["implant_alone"] = implant_solids(implant)
     if fibula is not None:
         fills[_fibula_road(plan)] = [s.surface for s in fibula.segments]
+        if plan.kind == "total":
+            fills["spf_ascf"] = fills["fibula"]
     if femur is not None:
         fills["femur_pedicled"] = [femur.surface]
     tumour = None if resection.tumour is None else resection.tumour.surface
@@ -185,7 +187,7 @@ def run(context: Context) -> StageOutput:
     told(0.9, "rules")
     weighed = weigh(facts)
     flaps = flap_table(space, landmarks.points, facts.amputation_planned)
-    planned = planned_words(plan, implant, fibula, femur, iliac, why)
+    planned = planned_words(plan, implant, fibula, femur, iliac, context.result("screws"), why)
     options = Options(
         weighed, source, forecast_of(plan),
         rows_of(
@@ -242,12 +244,19 @@ def _fibula_road(plan: ResectionPlan) -> str:
 
 def planned_words(
     plan: ResectionPlan, implant: Any, fibula: FibulaPlan | None, femur: FemurPlan | None,
-    iliac: Construct | None, why: Mapping[str, str],
+    iliac: Construct | None, screws: Any, why: Mapping[str, str],
 ) -> dict[str, str]:  # fmt: skip
     """What was built for each road, in a sentence."""
     out = {"none": f"{plan.title}, nothing is put in"}
     if implant is not None:
-        out["implant_supplemented"] = "implant, screws and rods of this plan"
+        mass = implant.metrics().get("implant.mass_g")
+        words = "implant, screws and rods of this plan"
+        if mass is not None and mass.value is not None:
+            words += f"; {float(mass.value):.0f} g"
+        if screws is not None:
+            placed = (*screws.plans, *screws.wings)
+            words += f"; least bone round a screw {min(p.clearance_mm for p in placed):.1f} mm"
+        out["implant_supplemented"] = words
         out["implant_alone"] = "the same implant without lumbar screws; not analysed by itself"
     if iliac is not None:
         least = min(p.clearance_mm for p in iliac.plans)
@@ -265,6 +274,10 @@ def planned_words(
             f"{len(fibula.segments)} struts of {lengths} mm; {fibula.needed_mm:.0f} of "
             f"{fibula.available_mm:.0f} mm of fibula; up to {steep:.0f} degrees off the load line"
         )
+        if plan.kind == "total":
+            out["spf_ascf"] = (
+                "the fixation of SPF with these struts as anterior support: " + out["fibula"]
+            )
     elif "fibula" in why:
         out[_fibula_road(plan)] = why["fibula"]
     if femur is not None:
@@ -388,7 +401,7 @@ def _inputs(context: Context) -> list[Path]:
 
 STAGE = Stage(
     "options", "Options of reconstruction",
-    ("intake", "bones", "landmarks", "fusion", "resection", "implant", "rods"),
+    ("intake", "bones", "landmarks", "fusion", "resection", "screws", "implant", "rods"),
     ("options", "grafts", "softtissue", "resection", "fixation", "formats"),
     _parameters, _inputs, run, 12.0,
 )  # fmt: skip
