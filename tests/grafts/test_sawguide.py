@@ -71,3 +71,21 @@ def test_the_blade_reaches_through_the_bone(made):
         hit, _ = tree.first_hits(origin, np.broadcast_to(blade, (3, 3)).copy(), 0.0)
         assert np.all(np.isinf(hit))
     assert len(guide.wires) == 2 * len(plan.segments)
+
+
+def test_it_carries_the_case_and_the_segments(made):
+    from sacroplan.case.steps.options_grafts import engraved
+
+    plan, guide = made
+    marked = engraved(guide, plan, "case-7")
+    assert marked.surface.is_closed
+    assert marked.surface.body_count() == 1
+    lost = guide.surface.volume_mm3 - marked.surface.volume_mm3
+    # Eleven letters and a digit of 4 mm height and some 0.5 mm depth.
+    assert 10.0 < lost < 250.0
+    # Slots stay as they are.
+    for cut in guide.slots:
+        d = cut.distance(marked.surface.vertices)
+        assert np.count_nonzero(np.abs(d - 0.5 * guide.slot_mm) < 1e-6) >= 4
+    other = engraved(guide, plan, "case-8")
+    assert other.surface.volume_mm3 != marked.surface.volume_mm3

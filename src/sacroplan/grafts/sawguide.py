@@ -212,11 +212,11 @@ def _check_walls(cuts: Sequence[Plane], donor: Donor, slot: float) -> None:
 
 
 def _wires(plan: FibulaPlan, z: FloatArray, height: float) -> list[tuple[FloatArray, FloatArray]]:
-    """Two K-wires into every segment, a quarter of its length from either end."""
+    """Two K-wires into every segment, clear of the towers at its ends."""
     out = []
     for s in plan.segments:
         a, b = s.stations_mm
-        for share in (0.35, 0.65):
+        for share in (0.3, 0.7):
             at = plan.donor.centre(a + share * (b - a))
             out.append((at - 2.0 * height * z, at + 2.0 * height * z))
     return out

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from sacroplan import evidence
 from sacroplan.case.stage import Context
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
@@ -24,6 +26,12 @@ SYNTHETIC = "synthetic"
 
 ENDPLATE_DEPTH_MM = 1.5
 """The seat's region is L5's section so deep under its endplate, inside its rim."""
+
+LEAST_LETTER_MM = 2.0
+"""Smaller letters cannot be read on a printed guide."""
+
+FROM_MM = 60.0
+"""Letters are dropped on the guide from so far outside."""
 
 CLASH_MM3 = 50.0
 """A shared volume below a cube of some 4 mm is within what a surface of a CT tells."""
@@ -132,7 +140,47 @@ def plan_saw_guide(context: Context, fibula: FibulaPlan) -> SawGuide:
         )
     else:
         lateral = np.asarray(table.fibula_lateral)
-    return saw_guide(fibula, lateral, context.config.resection.kerf_mm)
+    guide = saw_guide(fibula, lateral, context.config.resection.kerf_mm)
+    return engraved(guide, fibula, context.config.case.id)
+
+
+def engraved(guide: SawGuide, fibula: FibulaPlan, case_id: str) -> SawGuide:
+    """The saw guide with the case on its back and each segment's name, read from the ankle to the knee.
+
+    A line begins beside its segment's first K-wire and stops before the second.
+    """
+    from sacroplan.geometry.booleans import difference
+    from sacroplan.geometry.tree import face_tree
+    from sacroplan.guides.lettering import ADVANCE, engravable, glyph, width_mm
+
+    height = evidence.value("SP-GRAFT-07", "letters")
+    stroke, depth = (evidence.value("SP-GDE-06", n) for n in ("mark_stroke", "mark_depth"))
+    donor, z = fibula.donor, guide.lift
+    axes = np.stack([donor.axis, np.cross(z, donor.axis), z], axis=1)
+    tree = face_tree(guide.surface)
+    cutters = []
+    for n, segment in enumerate(fibula.segments):
+        name = segment.way.name.replace("_", "")
+        text = engravable(f"{case_id} {name}" if n == 0 else name)
+        first, second = guide.wires[2 * n].mean(axis=0), guide.wires[2 * n + 1].mean(axis=0)
+        room = float((second - first) @ donor.axis) - 8.0
+        # Letters shrink to the bone that is there; below 2 mm they could not be read.
+        size = min(height, height * room / max(width_mm(text, height), 1e-6))
+        if size < LEAST_LETTER_MM:
+            text = engravable(name[:1])
+            size = min(height, room)
+        start = first + 4.0 * donor.axis - 0.5 * size * axes[:, 1]
+        for k, character in enumerate(text):
+            at = start + k * ADVANCE * size * donor.axis
+            middle = at + 0.3 * size * donor.axis + 0.5 * size * axes[:, 1]
+            hit, _ = tree.first_hits((middle + FROM_MM * z)[None], -z[None], 0.0)
+            if not np.isfinite(hit[0]):
+                continue
+            corner = at + float((middle + (FROM_MM - float(hit[0])) * z - at) @ z) * z
+            solid = glyph(character, size, stroke, corner, axes, -depth, 5.0, donor.frame)
+            if solid is not None:
+                cutters.append(solid)
+    return replace(guide, surface=difference(guide.surface, *cutters))
 
 
 def plan_iliac_screws(
