@@ -217,7 +217,10 @@ def function(options: Options) -> Table:
     """Function by the roots kept; the same for every road of one resection."""
     rows = []
     for name, f in options.forecast.items():
-        words = "not verified" if f.percent is None else f"{f.percent[0]:g} to {f.percent[1]:g} %"
+        words = "not verified"
+        if f.percent is not None:
+            low, high = f.percent
+            words = f"{low:g} %" if low == high else f"{low:g} to {high:g} %"
         note = "raised to what fewer roots gave" if f.raised else ""
         rows.append((name.capitalize(), words, f.words, note))
     return Table(
