@@ -72,7 +72,7 @@ class SawGuide:
                 lower=0.0,
             ),
             "grafts.saw_guide.volume_cm3": Metric(
-                self.surface.volume_mm3 / 1000.0, "mL", "Volume of the fibula's saw guide"
+                self.surface.volume_mm3 / 1000.0, "cm3", "Volume of the fibula's saw guide"
             ),
         }  # fmt: skip
 

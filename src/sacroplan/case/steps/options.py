@@ -330,7 +330,7 @@ def metrics_of(options: Options) -> Metrics:
             out |= graft.metrics()
     for road, space in options.spaces.items():
         out[f"softtissue.dead_space.{road}_cm3"] = Metric(
-            space.volume_mm3 / 1000.0, "mL",
+            space.volume_mm3 / 1000.0, "cm3",
             "Dead space with nothing put back" if road == "bare"
             else f"Dead space left with {road.replace('_', ' ')}",
             ("SOFT-1", "SOFT-5"),
