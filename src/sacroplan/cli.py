@@ -296,6 +296,32 @@ def propose(
 
 
 @app.command()
+def options(
+    folder: Annotated[Path, typer.Argument(help="Case folder.")], json_output: Json = False
+) -> None:
+    """Which reconstructions apply to this patient, why, and what speaks against them.
+
+    Brings the case up to date as far as needed. Facts that only people know stand under [facts] in
+    case.toml; what is left out is shown as unknown. Example: sacroplan options case7
+    """
+    from sacroplan.case.outcome import options_table
+    from sacroplan.case.steps.options_table import lines_of
+    from sacroplan.report.stages import stages_of
+
+    _announce(json_output)
+    stages = stages_of(folder)
+    with _listener(
+        stages[: [s.name for s in stages].index("options") + 1], json_output
+    ) as listener:
+        table = options_table(folder, stages, listener)
+    if json_output:
+        typer.echo(json.dumps(table, indent=2))
+        return
+    for line in lines_of(table):
+        typer.echo(line)
+
+
+@app.command()
 def audit(
     folder: Annotated[Path, typer.Argument(help="Case folder whose resection is planned.")],
     postop: Annotated[

@@ -22,7 +22,7 @@ def _case(folder: Path, text: str) -> Path:
 def test_a_construct_chooses_the_stages(tmp_path: Path) -> None:
     stages = stages_of(_case(tmp_path, '[fixation]\nconstruct = "L4-L5-S2AI"\n'))
     names = [s.name for s in stages]
-    assert names[-4:] == ["construct", "construct_rods", "navigation", "dossier"]
+    assert names[-5:] == ["construct", "options", "construct_rods", "navigation", "dossier"]
     assert "resection" not in names
     # Every stage comes after what it reads.
     for n, stage in enumerate(stages):

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from sacroplan.errors import CaseError
+from sacroplan.errors import CaseError, PlanError
 
 Vector = tuple[float, float, float]
 
@@ -179,6 +179,20 @@ class MechanicsTable(_Table):
     metal_element_mm: Annotated[float, Field(ge=0.8, le=6.0)] | None = None
 
 
+class GraftsTable(_Table):
+    """Living bone: closed surfaces (STL, LPS mm), or ``synthetic`` for a worked example.
+
+    ``fibula_proximal`` points from the donor's ankle to its knee; up along the CT without it.
+    ``fibula_lateral`` points out of the leg on the fibula's side; without it no saw guide is made.
+    """
+
+    fibula: str | None = None
+    fibula_proximal: Vector | None = None
+    fibula_lateral: Vector | None = None
+    struts_per_side: Literal[1, 2] = 1
+    femur: Literal["synthetic"] | None = None
+
+
 class CaseTable(_Table):
     """The case itself."""
 
@@ -213,6 +227,19 @@ class CaseConfig(_Table):
     implant: ImplantTable = ImplantTable()
     guides: GuidesTable = GuidesTable()
     mechanics: MechanicsTable = MechanicsTable()
+    grafts: GraftsTable = GraftsTable()
+    facts: dict[str, bool | float | str] = Field(default_factory=dict)
+
+    @field_validator("facts")
+    @classmethod
+    def _known_facts(cls, value: dict[str, bool | float | str]) -> dict[str, bool | float | str]:
+        from sacroplan.options.facts import facts_of
+
+        try:
+            facts_of(value)
+        except PlanError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return value
 
 
 def _line_of(text: str, path: tuple[str | int, ...]) -> int | None:
@@ -332,6 +359,13 @@ type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see 
 # construct = "L4-L5-S2AI" # screws and rods alone, nothing is resected; or "paper-b-1", "L4-iliac.left" ...
 # aim = "clearance"        # or "purchase", "bone"
 # catalogue = "sizes.toml" # your own screw sizes
+
+# [facts]                  # for the choice of a reconstruction; see docs/tutorial-options.md
+# intent = "curative"      # or palliative; leave out what is not known
+# approach = "posterior"   # or combined
+
+# [grafts]
+# fibula = "fibula.stl"    # donor bone, closed surface; "synthetic" for a worked example
 
 # [navigation.markers]     # on the CT; target errors are predicted from them
 # PSIS_L = [40.0, 80.0, 10.0]

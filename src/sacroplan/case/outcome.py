@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sacroplan import evidence
-from sacroplan.case.runner import context_of
+from sacroplan.case.runner import Listener, context_of
+from sacroplan.case.stage import Stage
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.resection import Resection, choice_of, site_of
 from sacroplan.errors import CaseError
@@ -50,6 +51,18 @@ def propose_case(
     write_json(table, home / "options.json")
     write_bytes(home / "options.png", picture(found))
     return table
+
+
+def options_table(
+    folder: Path, stages: tuple[Stage, ...], listener: Listener | None = None
+) -> dict[str, Any]:
+    """Bring the case up to date as far as the options, and return their table."""
+    from sacroplan.case.runner import run
+    from sacroplan.case.steps.options_table import table_of
+
+    run(folder, stages, "options", listener)
+    context = context_of(folder)
+    return table_of(context.result("options"), context.config.case.id)
 
 
 def read_outcome(path: Path) -> Surface:

@@ -16,6 +16,7 @@ from sacroplan.case.steps import (
     landmarks,
     mechanics,
     navigation,
+    options,
     prints,
     resection,
     rods,
@@ -33,6 +34,7 @@ PLAN_STAGES: tuple[Stage, ...] = (
     screws.STAGE,
     implant.STAGE,
     rods.STAGE,
+    options.STAGE,
     guides.STAGE,
     mechanics.STAGE,
     prints.STAGE,
@@ -44,6 +46,7 @@ FIXATION_STAGES: tuple[Stage, ...] = (
     bones.STAGE,
     landmarks.STAGE,
     construct.STAGE,
+    options.CONSTRUCT_STAGE,
     construct_rods.STAGE,
     navigation.STAGE,
 )

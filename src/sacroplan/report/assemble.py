@@ -13,6 +13,7 @@ from sacroplan.geometry.frames import Axis
 from sacroplan.geometry.primitives import prism
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.metrics import Metrics
+from sacroplan.report import options as choices
 from sacroplan.report.model import (
     Dossier,
     InputFile,
@@ -106,6 +107,7 @@ class Results:
         self.screws = context.result("screws")
         self.implant = context.result("implant")
         self.rods = context.result("rods")
+        self.options = context.result("options")
         self.guides = context.result("guides")
         self.mechanics = context.result("mechanics")
         self.records: Mapping[str, StageRecord] = context.records
@@ -155,6 +157,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
             guide.name, f"Cutting guide {title_of(guide.key).lower()}", "guides", guide.surface,
             GUIDE, visible=False, figures=guide.metrics(),
         )  # fmt: skip
+    parts += choices.parts_of(r.options)
     implant = r.implant
     if implant is None:
         return tuple(parts)
@@ -349,9 +352,35 @@ def sections(r: Results) -> tuple[Section, ...]:
             ),
         ),
         *mechanics,
+        choices.without_words(
+            chapter(
+                "Options of reconstruction", "options", "options",
+                text=choices.text_of(r.options),
+                tables=choices.tables_of(r.options, stiffness_of(r)),
+                views=choices.views_of(
+                    r.options, ("bones that stay",), metal if r.implant is not None else ()
+                ),
+            )
+        ),
         chapter("Print files", "print", "print"),
     )  # fmt: skip
     return chapters
+
+
+def stiffness_of(r: Results) -> dict[str, str]:
+    """Stiffness of the road that was analysed, against the intact pelvis."""
+    figures = figures_of(r.records["mechanics"]) if "mechanics" in r.records else {}
+    known = {
+        name: figures.get(f"mechanics.{name}.lc01.stiffness_n_per_mm")
+        for name in ("reconstructed", "intact")
+    }
+    own, intact = known["reconstructed"], known["intact"]
+    if own is None or own.value is None:
+        return {}
+    words = f"{float(own.value):.0f} N/mm"
+    if intact is not None and intact.value:
+        words += f" ({100.0 * float(own.value) / float(intact.value):.0f} % of intact)"
+    return {"implant_supplemented": words}
 
 
 def resection_words(r: Results) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from sacroplan.geometry.frames import Axis
 from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metrics
 from sacroplan.navigation.accuracy import Accuracy
+from sacroplan.report import options as choices
 from sacroplan.report.assemble import (
     BONE,
     ROD,
@@ -244,6 +245,7 @@ def dossier(context: Context) -> Dossier:
             doubts += doubts_of(records[name])
         return Section(title, anchor, figures=figures, doubts=tuple(doubts), **more)  # type: ignore[arg-type]
 
+    options = context.result("options")
     glass = (("bones", 0.3),)
     sections = (
         chapter("The CT", "ct", "intake"),
@@ -267,6 +269,12 @@ def dossier(context: Context) -> Dossier:
             slices=tuple(pictures),
         ),
         chapter("Rods", "rods", "construct_rods", tables=(rods_table(rods),)),
+        choices.without_words(
+            chapter(
+                "Options of reconstruction", "options", "options", text=choices.text_of(options),
+                tables=choices.tables_of(options, {}),
+            )
+        ),
         chapter(
             "Robot, navigation and accuracy", "navigation", "navigation",
             text=(
