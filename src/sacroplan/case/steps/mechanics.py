@@ -32,12 +32,16 @@ class Mechanics:
     Attributes
     ----------
     table : one row per metal part and load case.
+    bars : section forces, one row per screw or rod and load case.
+    healing : one row per stage of healing; empty where they were not computed.
     cases : load case names, the order of the columns below.
     points : (n, 3) centroids of the implant core's elements, LPS mm.
     von_mises_mpa : (n, c) their von Mises stress.
     """
 
     table: tuple[Mapping[str, str | float], ...]
+    bars: tuple[Mapping[str, str | float], ...]
+    healing: tuple[Mapping[str, str | float], ...]
     cases: tuple[str, ...]
     points: FloatArray
     von_mises_mpa: FloatArray
@@ -85,7 +89,11 @@ def study_input(context: Context) -> MechanicsInput:
         context.config.patient.body_mass_kg,
         calibration=context.result("calibration"),
         options=MechanicsOptions(
-            bone_element_mm=table.bone_element_mm, metal_element_mm=table.metal_element_mm
+            envelope=table.envelope,
+            bone_element_mm=table.bone_element_mm,
+            metal_element_mm=table.metal_element_mm,
+            catalogue=table.catalogue,
+            healing=table.healing,
         ),
     )
 
@@ -103,7 +111,12 @@ def run(context: Context) -> StageOutput:
     after = result.reconstructed
     core = after.mesh.part == after.mesh.names.index(CORE)
     shown = Mechanics(
-        result.table, after.cases, after.mesh.centroids[core], after.von_mises_mpa[core]
+        tuple(row for row in result.table if row["case"] in after.cases),
+        result.bars,
+        result.healing,
+        after.cases,
+        after.mesh.centroids[core],
+        after.von_mises_mpa[core],
     )
     # The calibration has told its doubts already; they stand beside these in the dossier.
     told = result.calibration.doubts
