@@ -129,20 +129,20 @@ def write_inp(
         out.append(f"*STEP\n** {case}\n{static}")
         # Steps are perturbation-free: each one replaces the forces of the last.
         out.append("*CLOAD, OP=NEW\n")
-        node, axis = np.nonzero(problem.loads[:, :, c])
-        force = problem.loads[node, axis, c]
+        node, along = np.nonzero(problem.loads[:, :, c])
+        force = problem.loads[node, along, c]
         out.extend(
             f"{n},{a},{_real(float(f'{value:.12g}'))}\n"
             for n, a, value in zip(
-                (node + 1).tolist(), (axis + 1).tolist(), force.tolist(), strict=True
+                (node + 1).tolist(), (along + 1).tolist(), force.tolist(), strict=True
             )
         )
         if problem.prescribed is not None:
             out.append("*BOUNDARY\n")
-            node, axis = np.nonzero(held & (problem.prescribed[:, :, c] != 0.0))
+            node, along = np.nonzero(held & (problem.prescribed[:, :, c] != 0.0))
             out.extend(
                 f"{n + 1},{a + 1},{a + 1},{_real(float(f'{problem.prescribed[n, a, c]:.12g}'))}\n"
-                for n, a in zip(node.tolist(), axis.tolist(), strict=True)
+                for n, a in zip(node.tolist(), along.tolist(), strict=True)
             )
         out.append("*NODE FILE\nU,RF\n*EL FILE\nS,E\n")
         if contact is not None:

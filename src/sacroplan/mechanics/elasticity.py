@@ -89,7 +89,7 @@ def solver_stress(voigt: FloatArray) -> FloatArray:
 def mean_isotropic(stiffness_mpa: FloatArray) -> tuple[float, float]:
     """(Young's modulus MPa, Poisson ratio) of the Voigt-Reuss-Hill mean of a (6, 6) stiffness."""
     c = np.asarray(stiffness_mpa)
-    s = np.linalg.inv(c)
+    s = np.asarray(np.linalg.inv(c), dtype=np.float64)
 
     def sums(x: FloatArray) -> tuple[float, float, float]:
         return float(np.trace(x[:3, :3])), x[0, 1] + x[1, 2] + x[0, 2], float(np.trace(x[3:, 3:]))

@@ -48,7 +48,8 @@ def endurance(kind: str, porous_ultimate_mpa: float) -> Endurance:
             evidence.value("FAT-02", "ratio"), evidence.value("FAT-08", "factor_assumed_surface"),
             "as printed, rough", ("FAT-02", "FAT-02b", "FAT-08", "MAT-T3"),
         )  # fmt: skip
-    strength, rows = evidence.span("FAT-01", "strength")[0], ("FAT-01", "FAT-08", "MAT-T1")
+    strength = evidence.span("FAT-01", "strength")[0]
+    rows: tuple[str, ...] = ("FAT-01", "FAT-08", "MAT-T1")
     surface = "machined"
     if kind == "rod":
         strength *= evidence.value("FAT-10", "notch")

@@ -187,7 +187,7 @@ def part_interface(mesh: TetMesh, young_mpa: FloatArray, friction: float) -> Par
         np.stack([element, corner], axis=1).astype(np.int32),
         seat.astype(np.int32),
     )
-    return Parted(apart, contact, shifted, origin)
+    return Parted(apart, contact, shifted.astype(np.int32), origin.astype(np.int32))
 
 
 def require_held(mesh: TetMesh) -> None:

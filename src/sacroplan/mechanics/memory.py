@@ -21,7 +21,8 @@ RESERVE = 0.9
 
 def solver_bytes(blocks: int, nodes: int, corners: int) -> float:
     """Estimated bytes of a set-up with ``blocks`` matrix blocks on ``nodes`` free nodes."""
-    return BLOCK_BYTES * blocks + NODE_BYTES * nodes + COARSE_BYTES * (3.0 * corners) ** (4.0 / 3.0)
+    coarse = COARSE_BYTES * float(3.0 * corners) ** (4.0 / 3.0)
+    return float(BLOCK_BYTES * blocks + NODE_BYTES * nodes + coarse)
 
 
 def available_bytes() -> float | None:

@@ -90,7 +90,7 @@ class Multigrid:
 
         mesh = problem.mesh
         held = problem.held
-        fixed = held.all(axis=1)
+        fixed = np.asarray(held.all(axis=1))
         lame, shear = problem.lame
         kind, tensors = problem.tensor_of, problem.tensors
         number, n = _numbering(fixed)
@@ -111,7 +111,7 @@ class Multigrid:
 
         corner = np.ascontiguousarray(mesh.elements[:, :4])
         held1 = held[: mesh.corners]
-        number1, n1 = _numbering(held1.all(axis=1))
+        number1, n1 = _numbering(np.asarray(held1.all(axis=1)))
         self._held1 = np.ascontiguousarray(held1[~held1.all(axis=1)])
         nobody = np.full((n1, 0), -1, dtype=np.int32)
         rows1, columns1 = k.node_graph(corner, number1, n1, nobody)
