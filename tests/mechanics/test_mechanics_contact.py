@@ -17,7 +17,7 @@ from sacroplan.mechanics.interfaces import part_interface, require_held
 from sacroplan.mechanics.mesh import TetMesh
 from sacroplan.mechanics.problem import Problem
 from sacroplan.mechanics.solvers import solve
-from sacroplan.mechanics.study import evaluate
+from sacroplan.mechanics.study import MechanicsOptions, evaluate
 
 
 def two_blocks(n, size, function=None, pin=False, jitter=0.0):
@@ -243,8 +243,13 @@ def test_a_block_that_nothing_holds_is_named():
 
 
 def test_the_stages_of_healing_of_a_toy_pelvis():
-    case = toy_case()
-    r = evaluate(replace(case, options=replace(case.options, healing=True)))
+    r = evaluate(
+        toy_case(
+            options=MechanicsOptions(
+                max_unknowns=25_000, bone_element_mm=12.0, metal_element_mm=5.5, healing=True
+            )
+        )
+    )
     value = {k: m.value for k, m in r.metrics().items()}
     assert [row["interface"] for row in r.healing] == ["friction", "friction", "bonded"]
     for stage in ("early", "six_weeks"):

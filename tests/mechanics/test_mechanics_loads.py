@@ -16,7 +16,7 @@ from sacroplan.mechanics.mesh import TetMesh, face_integrals
 from sacroplan.mechanics.problem import Problem
 from sacroplan.mechanics.sections import sections
 from sacroplan.mechanics.solvers import solve
-from sacroplan.mechanics.study import evaluate
+from sacroplan.mechanics.study import MechanicsOptions, evaluate
 
 UP = np.array([0.1, 1.0, 0.05])
 
@@ -128,23 +128,28 @@ def test_single_leg_stance_ends_in_the_published_hip_force():
         assert abductor[1] < 0 < side * abductor[2]
 
 
+SMALL = MechanicsOptions(max_unknowns=25_000, bone_element_mm=12.0, metal_element_mm=5.5)
+"""Coarse: these tests look at bookkeeping, which needs no fine mesh."""
+
+
 @cache
 def toy():
-    return evaluate(toy_case())
+    return evaluate(toy_case(options=SMALL))
 
 
 def test_loads_and_reactions_balance_in_every_case_and_model():
     value = {k: m.value for k, m in toy().metrics().items()}
-    for model in ("intact", "reconstructed"):
-        for recipe in catalogue.CORE:
+    # The intact model answers to the habitual loads only, unless more is asked.
+    for model, recipes in (("intact", catalogue.CORE[:3]), ("reconstructed", catalogue.CORE)):
+        for recipe in recipes:
             key = f"mechanics.{model}.{recipe.name}"
             scale = max(value[f"{key}.reaction_n"], 1.0)
             assert value[f"{key}.unbalanced_n"] < 1e-4 * scale, key
-        assert value[f"mechanics.{model}.lc04_flexion.l4_rotation_deg"] > 0
-        # With its path set right the follower load alone turns nothing: both ways are alike.
-        there = value[f"mechanics.{model}.lc04_flexion.l4_rotation_deg"]
-        back = value[f"mechanics.{model}.lc04_extension.l4_rotation_deg"]
-        assert there == pytest.approx(back, rel=0.02)
+    # With its path set right the follower load alone turns nothing: both ways are alike.
+    there = value["mechanics.reconstructed.lc04_flexion.l4_rotation_deg"]
+    back = value["mechanics.reconstructed.lc04_extension.l4_rotation_deg"]
+    assert there > 0
+    assert there == pytest.approx(back, rel=1e-3)
     assert value["mechanics.reconstructed.lc03.force_n"] == pytest.approx(
         4 * value["mechanics.reconstructed.lc02.force_n"]
     )
@@ -242,12 +247,12 @@ def test_a_layer_with_a_tensor_of_the_isotropic_law_changes_nothing():
     turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
     c = elasticity.isotropic(young, evidence.value("MAT-T1", "poisson"))
     layer = PorousMaterial(c, turn)
-    r = evaluate(replace(toy_case(), porous_material={"left": layer, "right": layer}))
+    r = evaluate(replace(toy_case(options=SMALL), porous_material={"left": layer, "right": layer}))
     key = "mechanics.reconstructed.lc02.stiffness_n_per_mm"
     # The isotropic modulus is rounded to its group, at most 1 % off; the tensor is not.
     assert r.metrics()[key].value == pytest.approx(toy().metrics()[key].value, rel=2e-3)
     soft = replace(layer, stiffness_mpa=0.02 * c, yield_mpa=10.0)
-    weak = evaluate(replace(toy_case(), porous_material={"left": soft, "right": soft}))
+    weak = evaluate(replace(toy_case(options=SMALL), porous_material={"left": soft, "right": soft}))
     assert weak.metrics()[key].value < 0.99 * r.metrics()[key].value
     text = weak.decks["reconstructed"].decode("ascii")
     assert text.count("*ELASTIC, TYPE=ANISO") == 2
