@@ -58,7 +58,7 @@ def vertical_stiffness(folder: Path, sacrum):
     solids = bone_solids(cut, *endplate)
     mesh, _ = build_mesh(
         solids, {n: Solid(n, "bone", f) for n, f in cut.raw.items()}, intact.bounds, 8.0,
-        sizing_for(solids, ElementSizes.default()), 70_000, evidence.value("SP-MECH-07", "bond"),
+        sizing_for(solids, ElementSizes.default()), 40_000, evidence.value("SP-MECH-07", "bond"),
     )  # fmt: skip
     found = assign(mesh, intact.raw, volume, axes, calibrate(volume), "default", 0.7)
     centres = {s: axes.to_local(marks.point(f"HJC_{s[0].upper()}")) for s in ("left", "right")}

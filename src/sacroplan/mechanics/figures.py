@@ -23,10 +23,11 @@ from sacroplan.metrics import Metric, Metrics
 
 METAL_GROUPS: Mapping[str, str] = {
     "core": "implant core",
-    "porous": "porous layer",
+    "porous": "porous layers",
     "screw": "screws",
     "rod": "rods",
 }
+"""Kinds of metal parts and how a reader calls them."""
 
 FULL_CASES = ("lc01", "lc02", "lc03", "lc08")
 """Cases whose bone strain, energy and fields are kept; the moments tell motion and hardware stress."""
@@ -235,6 +236,10 @@ def bone_figures(
     return out, means
 
 
+def _reach(kind: str) -> str:
+    return "reaches" if kind == "core" else "reach"
+
+
 def _peak(model: Solved, stress: FloatArray, chosen: npt.NDArray[np.bool_]) -> criteria.Peak | None:
     mesh = model.problem.mesh
     if not chosen.any():
@@ -302,7 +307,7 @@ def metal_figures(
                 Doubt(
                     "mechanics",
                     f"mechanics.low_safety_{kind}_{case.name}",
-                    f"The {label} reach {max(p.p99, p.sphere):.0f} MPa under {case.name.upper()}, "
+                    f"The {label} {_reach(kind)} {max(p.p99, p.sphere):.0f} MPa under {case.name.upper()}, "
                     f"a safety factor of {factor:.2f} against yield; {needed:g} is asked.",
                     (*rows, "SP-MECH-03"),
                 )
@@ -348,7 +353,7 @@ def fatigue_figures(
                 Doubt(
                     "mechanics",
                     f"mechanics.low_fatigue_{kind}",
-                    f"The {label} ({limit.surface}) reach {largest:.0f} MPa at the gait peak, a "
+                    f"The {label} ({limit.surface}) {_reach(kind)} {largest:.0f} MPa at the gait peak, a "
                     f"fatigue factor of {factor:.2f}; {limit.factor:g} is asked.",
                     rows,
                 )

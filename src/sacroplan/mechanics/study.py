@@ -463,9 +463,9 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     )
     offsets = {"intact": front, "reconstructed": front2}
 
-    doubts: list[Doubt] = [*before.materials.doubts]
-    doubts += [d for d in after.materials.doubts if d not in doubts]
-    doubts += [d for m in (before, after) for d in model_doubts(m) if d not in doubts]
+    told = [*before.materials.doubts, *after.materials.doubts]
+    told += [d for m in (before, after) for d in model_doubts(m)]
+    doubts: list[Doubt] = list(dict.fromkeys(told))
     own: dict[str, Metrics] = {}
     for model, read in ((before, first), (after, second)):
         own[model.name] = {**model_figures(model), **read.figures}
