@@ -45,7 +45,7 @@ Every solution is checked against forces recomputed from the elements (residual)
 
 ## Validation
 
-Comparison with CalculiX on the exported decks: [validation.md](validation.md). Comparison with the published cadaver experiments (VAL-01, VAL-20, VAL-23) is not part of this page yet; until it is, trust differences between designs rather than absolute motion (SED-3).
+Comparison with CalculiX on the exported decks, bonded and in contact, and with the cadaver experiment VAL-01 (order kept, ratios missed): [validation.md](validation.md). VAL-20 and VAL-23 have not been run; until they are, trust differences between designs rather than absolute motion (SED-3).
 """
 
 
