@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mechanics_shapes import block_mesh, claim, mapped, pressure_loads, toy_case
 from test_mechanics_study import frd_displacements
+from test_mechanics_verification import orthotropic
 
 from sacroplan.errors import MechanicsError
 from sacroplan.mechanics.contact import solve_contact
@@ -226,6 +227,33 @@ def test_calculix_finds_the_same_contact_from_our_deck(tmp_path, record_property
     )
     assert off < 0.005
     assert abs(force[2]) == pytest.approx(abs(total[2]), rel=0.03)
+
+
+@pytest.mark.calculix
+def test_calculix_takes_our_stiffness_tensor_in_the_same_order(tmp_path, record_property):
+    if shutil.which("ccx") is None:
+        pytest.skip("The program ccx is not installed.")
+    mesh = block_mesh((3, 3, 4), (9, 9, 12), jitter=0.4)
+    m, x = len(mesh.elements), mesh.nodes
+    loads = np.zeros((len(x), 3, 1))
+    loads[x[:, 2] > 12 - 1e-9] = np.array([1.0, 2.0, -3.0])[:, None]
+    # Half of it anisotropic, with no symmetry in the mesh's axes; one plane held across only.
+    held = np.repeat((x[:, 2] < 1e-9)[:, None], 3, axis=1)
+    held[x[:, 0] < 1e-9, 0] = True
+    tensor = np.where(np.arange(m) % 2 == 0, 0, -1)
+    problem = Problem(
+        mesh, np.full(m, 4000.0), np.full(m, 0.3), held, loads, orthotropic()[None], tensor
+    )
+    ours = solve(problem).displacement[:, :, 0]
+    (tmp_path / "deck.inp").write_bytes(write_inp(problem, ("push",), "two materials"))
+    out = subprocess.run(
+        ["ccx", "deck"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=500
+    )
+    assert "ERROR" not in out.stdout
+    u = frd_displacements(tmp_path / "deck.frd", len(x))[-1]
+    off = np.abs(u - ours).max() / np.abs(u).max()
+    claim(record_property, "Stiffness tensor in CalculiX: displacement off", f"{off:.1e}", "< 1e-4")
+    assert off < 1e-4
 
 
 def test_a_block_that_nothing_holds_is_named():
