@@ -295,4 +295,13 @@ def test_the_stages_of_healing_of_a_toy_pelvis():
     deck = r.decks["frictional_lc08"].decode("ascii")
     # Both wings and the core itself stand on bone.
     assert deck.count("*CONTACT PAIR") == 3
+    maps = r.seats
+    motion, opening = maps.fields["motion_lc08_um"], maps.fields["opening_lc08_um"]
+    seat = motion >= 0
+    assert 50 < seat.sum() < 0.3 * len(motion)
+    assert motion[seat].max() >= value["mechanics.healing.early.motion_p95_um"]
+    assert (opening[seat] >= 0).all()
+    # The maps lie where the porous layers meet bone: 33 to 36 mm beside the midplane, or under L5.
+    place = maps.mesh.nodes[seat]
+    assert ((np.abs(np.abs(place[:, 0]) - 36) < 3.5) | (place[:, 2] > -8)).all()
     assert "mechanics.bonded" not in {d.code for d in r.doubts}

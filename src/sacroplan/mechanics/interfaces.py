@@ -213,3 +213,28 @@ def require_held(mesh: TetMesh) -> None:
             f"{' and '.join(names)} would be held by friction alone: no screw or rod ties it to the "
             "bone, so the state before ingrowth cannot be computed. Add a screw."
         )
+
+
+def on_nodes(mesh: TetMesh, contact: Contact, values: FloatArray) -> FloatArray:
+    """(n,) values (p,) of the pairs on both sides of a parted mesh, -1 off the seats.
+
+    Corners take the mean of the mid-edge nodes beside them on their seat.
+    """
+    n = len(mesh.nodes)
+    total, count = np.zeros(n), np.zeros(n)
+    known = np.zeros(n, dtype=bool)
+    known[contact.pairs.ravel()] = True
+    out = np.full(n, -1.0)
+    out[contact.pairs] = values[:, None]
+    for element, corner in (contact.faces.T, contact.mates.T):
+        corners = mesh.elements[element[:, None], OPPOSITE[corner]]
+        middles = mesh.elements[element[:, None], OPPOSITE_MIDDLES[corner]]
+        # Middle k lies between corners k and k + 1 of the face.
+        for c in range(3):
+            for m in (c, (c + 2) % 3):
+                here = known[middles[:, m]]
+                np.add.at(total, corners[here, c], out[middles[here, m]])
+                np.add.at(count, corners[here, c], 1.0)
+    at = (count > 0) & ~known
+    out[at] = total[at] / count[at]
+    return out

@@ -58,7 +58,7 @@ class ModelResult:
     def point_data(self) -> dict[str, FloatArray]:
         """Fields on nodes for ParaView."""
         return {
-            f"displacement_{case}_mm": self.solution.displacement[:, :, c]
+            f"displacement_{case}_mm": self.solution.displacement[:, :, c].astype(np.float32)
             for c, case in enumerate(self.cases)
         }
 
@@ -76,7 +76,22 @@ class ModelResult:
             out[f"energy_{case}_n_mm_per_mm3"] = self.energy_n_mm_per_mm3[:, c]
             if self.energy_ratio.size:
                 out[f"energy_ratio_{case}"] = np.nan_to_num(self.energy_ratio[:, c], nan=-1.0)
-        return out
+        # Single precision is more than the model deserves and halves the file.
+        return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in out.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class SeatMaps:
+    """The frictional stages for ParaView, LPS: the parted mesh with what happens at its seats.
+
+    Attributes
+    ----------
+    mesh : the parted mesh; both sides of a seat carry its values, other nodes -1.
+    fields : (n,) or (n, 3) on nodes: displacement, relative motion um, pressure MPa, opening um.
+    """
+
+    mesh: TetMesh
+    fields: Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +99,8 @@ class MechanicsResult:
     """The study: both models, figures, decks, doubts.
 
     ``decks`` maps model names to Abaqus/CalculiX input files; ``table`` has one row per metal part
-    and load case for the dossier, ``bars`` one per screw or rod and case, ``healing`` one per stage.
+    and load case for the dossier, ``bars`` one per screw or rod and case, ``healing`` one per stage;
+    ``seats`` are the maps of the frictional stages, None where they were not computed.
     """
 
     intact: ModelResult
@@ -93,6 +109,7 @@ class MechanicsResult:
     table: tuple[Mapping[str, str | float], ...]
     bars: tuple[Mapping[str, str | float], ...]
     healing: tuple[Mapping[str, str | float], ...]
+    seats: SeatMaps | None
     calibration: Calibration
     figures: Metrics
     doubts: tuple[Doubt, ...]

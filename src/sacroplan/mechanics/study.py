@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, MechanicsError
@@ -41,7 +42,7 @@ from sacroplan.mechanics.figures import (
 )
 from sacroplan.mechanics.healing import HealingResult, heal
 from sacroplan.mechanics.inputs import MechanicsInput, MechanicsOptions
-from sacroplan.mechanics.interfaces import Contact
+from sacroplan.mechanics.interfaces import Contact, on_nodes
 from sacroplan.mechanics.loads import (
     endplate_weights,
     face_weights,
@@ -70,7 +71,7 @@ from sacroplan.mechanics.reservations import (
     STANDING_DOUBTS,
     model_doubts,
 )
-from sacroplan.mechanics.results import MechanicsResult, ModelResult
+from sacroplan.mechanics.results import MechanicsResult, ModelResult, SeatMaps
 from sacroplan.mechanics.solids import Solid
 from sacroplan.mechanics.solvers import TOLERANCE, account, solve
 from sacroplan.metrics import Metric, Metrics
@@ -550,6 +551,7 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         tuple(second.table),
         tuple(second.bars),
         () if healing is None else healing.table,
+        None if healing is None else _seat_maps(healing, axes),
         calibration,
         dict(sorted(figures.items())),
         tuple(doubts),
@@ -570,6 +572,23 @@ def _deck(
         },
         contact=contact,
     )
+
+
+def _seat_maps(healing: HealingResult, axes: AxisFrame) -> SeatMaps:
+    """Displacement, motion, pressure and opening of the frictional stages, LPS."""
+    contact, mesh = healing.parted.contact, healing.parted.mesh
+    fields: dict[str, npt.NDArray[np.float32]] = {}
+    for c, (case, state) in enumerate(zip(healing.model.cases, healing.states, strict=True)):
+        u = healing.model.solution.displacement[:, :, c] @ axes.axes.T
+        fields[f"displacement_{case.name}_mm"] = u.astype(np.float32)
+        for name, values in (
+            ("motion_um", 1000.0 * state.slip_mm),
+            ("pressure_mpa", state.pressure_mpa),
+            ("opening_um", 1000.0 * np.maximum(state.opening_mm, 0.0)),
+        ):
+            key = name.replace("_", f"_{case.name}_", 1)
+            fields[key] = on_nodes(mesh, contact, values).astype(np.float32)
+    return SeatMaps(mesh.with_nodes(axes.to_world(mesh.nodes)), fields)
 
 
 def _contact_decks(healing: HealingResult, axes: AxisFrame) -> dict[str, bytes]:

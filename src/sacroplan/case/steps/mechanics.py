@@ -19,7 +19,8 @@ from sacroplan.resection.plan import SIDES
 
 if TYPE_CHECKING:
     from sacroplan.fixation.rods import Rods
-    from sacroplan.mechanics.study import MechanicsInput, ModelResult
+    from sacroplan.mechanics.results import ModelResult, SeatMaps
+    from sacroplan.mechanics.study import MechanicsInput
 
 CORE = "implant_core"
 """Name of the implant's solid part in the model."""
@@ -108,6 +109,8 @@ def run(context: Context) -> StageOutput:
         files[f"dossier/mechanics/{name}.inp"] = _bytes(deck)
     for model in (result.intact, result.reconstructed):
         files[f"dossier/mechanics/{model.name}.vtu"] = _fields(model)
+    if result.seats is not None:
+        files["dossier/mechanics/frictional.vtu"] = _seats(result.seats)
     after = result.reconstructed
     core = after.mesh.part == after.mesh.names.index(CORE)
     shown = Mechanics(
@@ -138,6 +141,16 @@ def _fields(model: ModelResult) -> Callable[[Path], None]:
         write_vtu(
             model.mesh.nodes, model.mesh.elements, model.point_data(), model.cell_data(), path
         )
+
+    return write
+
+
+def _seats(maps: SeatMaps) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        from sacroplan.formats.vtu import write_vtu
+
+        part = maps.mesh.part.astype("int32")
+        write_vtu(maps.mesh.nodes, maps.mesh.elements, maps.fields, {"part": part}, path)
 
     return write
 
