@@ -26,8 +26,8 @@ class MechanicsOptions:
     porosity : of the porous layer, 0 to 1; POR-1 when None.
     max_unknowns : upper limit per model; sizes are scaled up to meet it.
     bone_element_mm, metal_element_mm : wanted element sizes; SP-MECH-08 when None.
-    catalogue : "core" runs the cases that hold both acetabula (one set-up); "full" adds single-leg
-        stance, stairs and sitting, a set-up each.
+    catalogue : "core" runs the cases that hold both acetabula (one set-up); "habitual" leaves out
+        pure moments and log-roll; "full" adds single-leg stance, stairs and sitting, a set-up each.
     healing : also solve the frictional states before ingrowth.
     """
 
@@ -38,7 +38,7 @@ class MechanicsOptions:
     max_unknowns: int = 450_000
     bone_element_mm: float | None = None
     metal_element_mm: float | None = None
-    catalogue: Literal["core", "full"] = "core"
+    catalogue: Literal["habitual", "core", "full"] = "core"
     healing: bool = False
 
 

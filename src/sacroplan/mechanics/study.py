@@ -95,9 +95,9 @@ COARSE_MM = 8.0
 NODES_PER_ELEMENT = 1.5
 """Nodes per quadratic tetrahedron in these meshes, measured."""
 
-INTACT_CASES = ("lc01", "lc02", "lc03")
-"""Cases of the intact model unless the full catalogue is asked for: the comparison with it needs
-habitual loads; its answer to pure moments and log-roll is a luxury of three more solutions."""
+HABITUAL_CASES = ("lc01", "lc02", "lc03")
+"""Standing and walking: the cases of the intact model unless the full catalogue is asked for. The
+comparison with it needs habitual loads; its answer to moments costs three more solutions."""
 
 MODEL_BONES = ("L4", "L5", "sacrum", "hip_left", "hip_right")
 """Bones the load cases need; others that come along are ignored."""
@@ -417,6 +417,9 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     )
     calibration = inp.calibration or calibrate(inp.volume)
     cases = core_cases(endplate[1], inp.body_mass_kg)
+    habitual = tuple(c for c in cases if c.name in HABITUAL_CASES)
+    if options.catalogue == "habitual":
+        cases = habitual
     progress(0.0, "distance fields")
     intact = Anatomy.of({b: inp.bones[b] for b in MODEL_BONES}, axes)
     cut = Anatomy.of(inp.remnants, axes)
@@ -444,7 +447,7 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
 
     wanted = {"reconstructed": cases, "intact": cases}
     if options.catalogue == "core":
-        wanted["intact"] = tuple(c for c in cases if c.name in INTACT_CASES)
+        wanted["intact"] = habitual
 
     def solved(name: str, progress: Progress) -> tuple[Solved, float, _Fields, _Read]:
         mesh, report = meshes[name]
