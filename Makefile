@@ -43,6 +43,7 @@ bench: $(DEV_STAMP)
 validate: $(DEV_STAMP)
 	sh tools/system-packages.sh
 	$(PY) -m pytest -m slow -s
+	$(PY) tools/credibility.py
 
 clean:
 	rm -rf $(VENV) build dist

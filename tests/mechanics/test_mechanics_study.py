@@ -113,7 +113,8 @@ def test_a_rigidly_moved_case_gives_the_same_figures_and_turned_fields():
     assert a.metrics().keys() == b.metrics().keys()
     for name, m in a.metrics().items():
         other = b.metrics()[name].value
-        if isinstance(m.value, float) and "solver" not in name:
+        noise = "solver" in name or "unbalanced" in name
+        if isinstance(m.value, float) and not noise:
             assert other == pytest.approx(m.value, rel=2e-3, abs=1e-6), name
     np.testing.assert_allclose(
         b.reconstructed.mesh.nodes, move.points(a.reconstructed.mesh.nodes), atol=1e-6
@@ -172,7 +173,8 @@ def test_calculix_gives_our_displacements_from_our_deck(tmp_path):
     )
     assert "ERROR" not in out.stdout
     u = frd_displacements(tmp_path / "deck.frd", len(r.reconstructed.mesh.nodes))
-    for c in range(2):
+    assert len(u) == len(r.reconstructed.cases) == 4
+    for c in range(4):
         ours = r.reconstructed.solution.displacement[:, :, c]
         assert np.abs(u[c] - ours).max() < 1e-4 * np.abs(ours).max()
 
@@ -184,7 +186,7 @@ def test_the_deck_is_plain_and_within_what_abaqus_takes():
     assert any("Not a medical device" in " ".join(lines[n : n + 3]) for n in range(6))
     assert max(map(len, lines)) < 130
     assert max(line.count(",") for line in lines) <= 16
-    assert text.count("*STEP") == 2
+    assert text.count("*STEP") == 4
     assert text.count("TYPE=C3D10") == len(
         [
             n

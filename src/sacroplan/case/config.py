@@ -177,6 +177,12 @@ class MechanicsTable(_Table):
 
     bone_element_mm: Annotated[float, Field(ge=2.0, le=10.0)] | None = None
     metal_element_mm: Annotated[float, Field(ge=0.8, le=6.0)] | None = None
+    healing: bool = False
+    """Also solve the frictional states before ingrowth."""
+    catalogue: Literal["habitual", "core", "full"] = "core"
+    """``habitual``: standing and walking only; ``full`` adds single-leg stance, stairs, sitting."""
+    envelope: bool = False
+    """Also solve with the low and the high bone law."""
 
 
 class GraftsTable(_Table):

@@ -7,10 +7,11 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def node_graph(elements, number, n):  # type: ignore[no-untyped-def]
-    """CSR graph (row starts, sorted columns) of nodes that share an element.
+def node_graph(elements, number, n, mates):  # type: ignore[no-untyped-def]
+    """CSR graph (row starts, sorted columns) of nodes that share an element or a spring.
 
-    ``number`` maps nodes to unknown blocks 0..n-1, -1 for fixed nodes, which get no row.
+    ``number`` maps nodes to unknown blocks 0..n-1, -1 for fixed nodes, which get no row; ``mates``
+    (n, k) holds for each unknown those that springs tie to it, -1 where there are fewer.
     """
     m, e = elements.shape
     start = np.zeros(n + 1, dtype=np.int64)
@@ -39,6 +40,11 @@ def node_graph(elements, number, n):  # type: ignore[no-untyped-def]
                 if j >= 0 and seen[j] != i:
                     seen[j] = i
                     count += 1
+        for k in range(mates.shape[1]):
+            j = mates[i, k]
+            if j >= 0 and seen[j] != i:
+                seen[j] = i
+                count += 1
         rows[i + 1] = rows[i] + count
     columns = np.empty(rows[n], dtype=np.int32)
     seen[:] = -1
@@ -51,6 +57,12 @@ def node_graph(elements, number, n):  # type: ignore[no-untyped-def]
                     seen[j] = i
                     columns[at] = j
                     at += 1
+        for k in range(mates.shape[1]):
+            j = mates[i, k]
+            if j >= 0 and seen[j] != i:
+                seen[j] = i
+                columns[at] = j
+                at += 1
         columns[rows[i] : rows[i + 1]].sort()
     return rows, columns
 
@@ -102,11 +114,16 @@ def shape_gradients(bary, g, edges, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges):  # type: ignore[no-untyped-def]
-    """Stiffness blocks (nnz, 3, 3) of isotropic elements with 4 (linear) or 10 nodes."""
+def assemble(points, elements, lame, shear, tensor, tensors, number, rows, columns, gauss, edges):  # type: ignore[no-untyped-def]
+    """Stiffness blocks (nnz, 3, 3) of elements with 4 (linear) or 10 nodes.
+
+    ``lame``, ``shear`` (m, 1) or (m, q): isotropic moduli of an element or of its integration
+    points; elements with ``tensor`` (m,) >= 0 take that one of ``tensors`` (k, 3, 3, 3, 3) instead.
+    """
     out = np.zeros((columns.shape[0], 3, 3))
     m, e = elements.shape
     q = gauss.shape[0] if e == 10 else 1
+    own = lame.shape[1]
     g = np.empty((4, 3))
     grads = np.empty((q, e, 3))
     p = np.empty((4, 3))
@@ -120,7 +137,11 @@ def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges)
         else:
             grads[0] = g
         w = volume / q
-        la, mu = lame[t], shear[t]
+        full = tensor[t] >= 0
+        la, mu = lame[t, 0], shear[t, 0]
+        if e == 4 and own > 1:
+            # Linear elements have one point: it takes the mean of the quadratic element's.
+            la, mu = lame[t].mean(), shear[t].mean()
         for a in range(e):
             i = number[elements[t, a]]
             if i < 0:
@@ -130,7 +151,12 @@ def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges)
                 if j < 0:
                     continue
                 at = _find(columns, rows[i], rows[i + 1], j)
+                if full:
+                    _anisotropic(out[at], grads[:, a], grads[:, b], tensors[tensor[t]], w)
+                    continue
                 for k in range(q):
+                    if e == 10 and own > 1:
+                        la, mu = lame[t, k], shear[t, k]
                     dot = 0.0
                     for d in range(3):
                         dot += grads[k, a, d] * grads[k, b, d]
@@ -145,10 +171,26 @@ def assemble(points, elements, lame, shear, number, rows, columns, gauss, edges)
 
 
 @njit(cache=True, nogil=True)
-def internal_forces(points, elements, lame, shear, u, gauss, edges):  # type: ignore[no-untyped-def]
+def _anisotropic(block, first, second, c, w):  # type: ignore[no-untyped-def]
+    """Adds the block of two shape functions, gradients (q, 3) each, of stiffness (3, 3, 3, 3)."""
+    for k in range(first.shape[0]):
+        for r in range(3):
+            for s in range(3):
+                total = 0.0
+                for i in range(3):
+                    part = 0.0
+                    for j in range(3):
+                        part += c[r, i, s, j] * second[k, j]
+                    total += part * first[k, i]
+                block[r, s] += w * total
+
+
+@njit(cache=True, nogil=True)
+def internal_forces(points, elements, lame, shear, tensor, tensors, u, gauss, edges):  # type: ignore[no-untyped-def]
     """(n, 3, c) nodal forces of displacements ``u`` (n, 3, c), straight from the elements."""
     out = np.zeros(u.shape)
     cases = u.shape[2]
+    own = lame.shape[1]
     g = np.empty((4, 3))
     grads = np.empty((10, 3))
     p = np.empty((4, 3))
@@ -161,17 +203,27 @@ def internal_forces(points, elements, lame, shear, u, gauss, edges):  # type: ig
         for k in range(gauss.shape[0]):
             shape_gradients(gauss[k], g, edges, grads)
             w = volume / gauss.shape[0]
+            la, mu = lame[t, k if own > 1 else 0], shear[t, k if own > 1 else 0]
             for c in range(cases):
                 h[:] = 0.0
                 for a in range(10):
                     for r in range(3):
                         for s in range(3):
                             h[r, s] += u[elements[t, a], r, c] * grads[a, s]
-                trace = h[0, 0] + h[1, 1] + h[2, 2]
-                for r in range(3):
-                    for s in range(3):
-                        sig[r, s] = shear[t] * (h[r, s] + h[s, r])
-                    sig[r, r] += lame[t] * trace
+                if tensor[t] >= 0:
+                    for r in range(3):
+                        for s in range(3):
+                            total = 0.0
+                            for i in range(3):
+                                for j in range(3):
+                                    total += tensors[tensor[t], r, s, i, j] * h[i, j]
+                            sig[r, s] = total
+                else:
+                    trace = h[0, 0] + h[1, 1] + h[2, 2]
+                    for r in range(3):
+                        for s in range(3):
+                            sig[r, s] = mu * (h[r, s] + h[s, r])
+                        sig[r, r] += la * trace
                 for a in range(10):
                     for r in range(3):
                         f = 0.0
@@ -179,6 +231,37 @@ def internal_forces(points, elements, lame, shear, u, gauss, edges):  # type: ig
                             f += sig[r, s] * grads[a, s]
                         out[elements[t, a], r, c] += w * f
     return out
+
+
+@njit(cache=True, nogil=True)
+def hold(rows, columns, blocks, held):  # type: ignore[no-untyped-def]
+    """Rows and columns of held components (n, 3) emptied but for their diagonal, in place."""
+    for i in range(rows.shape[0] - 1):
+        for k in range(rows[i], rows[i + 1]):
+            j = columns[k]
+            for r in range(3):
+                for s in range(3):
+                    if (held[i, r] or held[j, s]) and not (i == j and r == s):
+                        blocks[k, r, s] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def add_pairs(rows, columns, blocks, first, second, springs, held, sign):  # type: ignore[no-untyped-def]
+    """Springs (p, 3, 3) between unknowns ``first`` and ``second`` (p,) added in place.
+
+    An end of -1 is a fixed node; held components (n, 3) are left alone; ``sign`` -1 takes the
+    springs away again.
+    """
+    for k in range(first.shape[0]):
+        i, j = first[k], second[k]
+        for a, b, f in ((i, i, sign), (j, j, sign), (i, j, -sign), (j, i, -sign)):
+            if a < 0 or b < 0:
+                continue
+            at = _find(columns, rows[a], rows[a + 1], b)
+            for r in range(3):
+                for s in range(3):
+                    if not (held[a, r] or held[b, s]):
+                        blocks[at, r, s] += f * springs[k, r, s]
 
 
 @njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.mechanics.mesh import EDGES, GAUSS, Locator, TetMesh
-from sacroplan.mechanics.solvers import Problem
+from sacroplan.mechanics.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,7 @@ def element_strains(mesh: TetMesh, displacement: FloatArray) -> FloatArray:
 
 def stresses(problem: Problem, strain: FloatArray) -> FloatArray:
     """(m, q, 6) stresses, MPa, of tensor strains (m, q, 6)."""
-    lame, shear = problem.lame
-    out = 2.0 * shear[:, None, None] * strain
-    out[:, :, :3] += lame[:, None, None] * strain[:, :, :3].sum(axis=2, keepdims=True)
-    return np.asarray(out)
+    return problem.stress(strain)
 
 
 def von_mises(stress: FloatArray) -> FloatArray:
@@ -135,7 +132,6 @@ def energy_change(
     points = np.einsum("qc,mcd->mqd", GAUSS, mesh.nodes[mesh.elements[index, :4]])
     element, bary = Locator(old, old.of_kind("bone"))(points.reshape(-1, 3))
     hit = element >= 0
-    lame, shear = before.lame
     strain = k.strains_at(
         old.nodes,
         old.elements,
@@ -145,8 +141,7 @@ def energy_change(
         EDGES,
     )
     e = element[hit]
-    stress = 2.0 * shear[e, None] * strain
-    stress[:, :3] += lame[e, None] * strain[:, :3].sum(axis=1, keepdims=True)
+    stress = before.stress(strain[:, None], e)[:, 0]
     flat = np.full(len(element), np.nan)
     flat[hit] = energy_density(stress, strain)
     energy = flat.reshape(-1, len(GAUSS))

@@ -145,3 +145,8 @@ def porous_titanium(porosity: float) -> tuple[float, float]:
         * share ** evidence.value("LAT-01", "m_exponent")
     )
     return modulus, strength
+
+
+def porous_ultimate(yield_mpa: float) -> float:
+    """Ultimate strength, MPa, of porous titanium of this yield strength. SP-MECH-16."""
+    return yield_mpa * evidence.value("MAT-T3", "ultimate") / evidence.value("MAT-T3", "yield")

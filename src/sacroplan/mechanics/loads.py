@@ -1,9 +1,8 @@
-"""Where the model is held and how it is loaded. HANDBOOK 4.2."""
+"""Where the model is held and which of its nodes take which share of a load. HANDBOOK 4.2."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +19,6 @@ UPWARD = 0.6
 """Cosine between an endplate face's normal and the endplate's."""
 
 
-@dataclass(frozen=True, eq=False)
-class LoadCase:
-    """A named force (3,) N in the model's frame, spread evenly over the loaded faces."""
-
-    name: str
-    force_n: FloatArray
-    rows: tuple[str, ...]
-
-
 def _faces_of(mesh: TetMesh, name: str) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
     """(faces (k, 6), centres, unit outward normals, areas) of a part's outer surface."""
     faces, element = mesh.boundary
@@ -39,15 +29,15 @@ def _faces_of(mesh: TetMesh, name: str) -> tuple[IntArray, FloatArray, FloatArra
     return faces, p.mean(axis=1), cross / length[:, None], 0.5 * length
 
 
-def held_nodes(
+def held_faces(
     mesh: TetMesh, hip_centres: Mapping[str, FloatArray], up: FloatArray
-) -> tuple[npt.NDArray[np.bool_], tuple[Doubt, ...]]:
-    """Nodes of both acetabula: hip surface that faces the hip centre, SP-MECH-05.
+) -> tuple[Mapping[str, IntArray], tuple[Doubt, ...]]:
+    """Faces (k, 6) of both acetabula by side: hip surface that faces the hip centre, SP-MECH-05.
 
     ``hip_centres``: side ("left", "right") to (3,); ``up`` (3,) unit, cranial. Where an acetabulum
     is missing from the image the lowest slab of that hip bone is held instead, with a doubt.
     """
-    held = np.zeros(len(mesh.nodes), dtype=bool)
+    held: dict[str, IntArray] = {}
     doubts = []
     for side in ("left", "right"):
         name = f"hip_{side}"
@@ -83,8 +73,22 @@ def held_nodes(
                     ("LC-01", "SP-MECH-05"),
                 )
             )
-        held[np.unique(faces[chosen])] = True
+        held[side] = faces[chosen]
     return held, tuple(doubts)
+
+
+def nodes_of(mesh: TetMesh, faces: IntArray) -> npt.NDArray[np.bool_]:
+    """(n,) nodes of faces (k, 6)."""
+    out = np.zeros(len(mesh.nodes), dtype=bool)
+    out[np.unique(faces)] = True
+    return out
+
+
+def face_weights(mesh: TetMesh, faces: IntArray) -> FloatArray:
+    """(n,) share of a force on every node for an even traction on faces (k, 6); sums to 1."""
+    weights = np.zeros(len(mesh.nodes))
+    np.add.at(weights, faces, face_integrals(mesh.nodes, faces))
+    return np.asarray(weights / weights.sum())
 
 
 def endplate_weights(mesh: TetMesh, name: str, point: FloatArray, normal: FloatArray) -> FloatArray:
@@ -105,33 +109,71 @@ def endplate_weights(mesh: TetMesh, name: str, point: FloatArray, normal: FloatA
             f"{evidence.value('SP-MECH-05', 'endplate_distance'):g} mm of the given plane; check its "
             "point and normal."
         )
+    return face_weights(mesh, faces[chosen])
+
+
+def body_weights(mesh: TetMesh, *names: str) -> FloatArray:
+    """(n,) share of a force on every node for an even body force on parts; sums to 1."""
+    at = np.any([mesh.of(name) for name in names], axis=0)
+    if not at.any():
+        raise MechanicsError(f"The model holds no {' or '.join(names)}: no force can act there.")
     weights = np.zeros(len(mesh.nodes))
-    np.add.at(weights, faces[chosen], face_integrals(mesh.nodes, faces[chosen]))
+    # The volume integrals of quadratic shape functions: corners -1/20, edges 1/5 of the volume.
+    share = np.concatenate([np.full(4, -0.05), np.full(6, 0.2)])
+    np.add.at(weights, mesh.elements[at], mesh.volumes[at, None] * share)
     return np.asarray(weights / weights.sum())
 
 
-def load_cases(
-    caudal: FloatArray, endplate_normal: FloatArray, body_mass_kg: float | None
-) -> tuple[LoadCase, ...]:
-    """LC-01 along ``caudal`` (3,) and LC-02 against the endplate normal (3,).
+def pure_moment(mesh: TetMesh, weights: FloatArray, moment_n_mm: FloatArray) -> FloatArray:
+    """(n, 3) N nodal forces with this moment (3,) and no resultant, on nodes with ``weights`` (n,).
 
-    LC-02 uses 0.55 body weight where the mass is known (LOAD-01), else its published 500 N.
+    The forces are a rotation field about the weighted centre times the weights: what a rigid plate
+    glued to the surface would pass on to first order.
     """
-    if body_mass_kg is not None and not 20.0 <= body_mass_kg <= 300.0:
+    at = np.flatnonzero(weights)
+    w = weights[at]
+    x = mesh.nodes[at]
+    r = x - (w @ x) / w.sum()
+    inertia = np.einsum("n,nk,nk->", w, r, r) * np.eye(3) - np.einsum("n,ni,nj->ij", w, r, r)
+    out = np.zeros((len(mesh.nodes), 3))
+    out[at] = w[:, None] * np.cross(np.linalg.solve(inertia, moment_n_mm), r)
+    return out
+
+
+def wing_weights(mesh: TetMesh, side: str, hip_centre: FloatArray, axes: FloatArray) -> FloatArray:
+    """(n,) even traction on the outer face of an iliac wing, where the abductors pull; sums to 1.
+
+    ``axes`` (3, 3): rows are the outward and the cranial direction of that side and a third.
+    """
+    name = f"hip_{side}"
+    faces, centre, normal, _ = _faces_of(mesh, name)
+    outward, up = axes[0], axes[1]
+    above = (centre - hip_centre) @ up
+    chosen = (normal @ outward > FACING) & (above > evidence.value("SP-MECH-15", "wing_height"))
+    if not chosen.any():
         raise MechanicsError(
-            f"A body mass of {body_mass_kg:g} kg was given; between 20 and 300 kg is expected."
+            f"No outer face of {name} lies {evidence.value('SP-MECH-15', 'wing_height'):g} mm above "
+            "its hip centre, so the abductors of single-leg stance have nowhere to pull."
         )
-    if body_mass_kg is None:
-        axial = evidence.value("LC-02", "force")
-        rows: tuple[str, ...] = ("LC-02",)
-    else:
-        axial = (
-            evidence.value("LOAD-01", "share")
-            * body_mass_kg
-            * evidence.value("SP-MECH-04", "newton_per_kg")
-        )
-        rows = ("LC-02", "LOAD-01")
-    return (
-        LoadCase("lc01", evidence.value("LC-01", "force") * unit(caudal), ("LC-01",)),
-        LoadCase("lc02", -axial * unit(endplate_normal), rows),
-    )
+    return face_weights(mesh, faces[chosen])
+
+
+def ischium_nodes(
+    mesh: TetMesh, hip_centres: Mapping[str, FloatArray], up: FloatArray
+) -> npt.NDArray[np.bool_] | None:
+    """(n,) nodes of both ischial tuberosities, the lowest slab of each hip bone (SP-MECH-05).
+
+    None where the image ends above them (SP-MECH-15).
+    """
+    held = np.zeros(len(mesh.nodes), dtype=bool)
+    for side in ("left", "right"):
+        faces, centre, _, _ = _faces_of(mesh, f"hip_{side}")
+        height = centre @ up
+        if side not in hip_centres or not len(faces):
+            return None
+        depth = float(np.asarray(hip_centres[side]) @ up - height.min())
+        if depth < evidence.value("SP-MECH-15", "ischium_depth"):
+            return None
+        low = height < height.min() + evidence.value("SP-MECH-05", "lowest_slab")
+        held[np.unique(faces[low])] = True
+    return held

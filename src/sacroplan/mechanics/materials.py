@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, MechanicsError
-from sacroplan.geometry.frames import AxisFrame, FloatArray
+from sacroplan.geometry.frames import AxisFrame, FloatArray, IntArray
 from sacroplan.geometry.sampling import sample
 from sacroplan.geometry.volume import Volume
 from sacroplan.imaging.calibration import Calibration
 from sacroplan.mechanics import laws
+from sacroplan.mechanics.elasticity import checked, mean_isotropic, rotated
 from sacroplan.mechanics.mesh import TetMesh, face_neighbours
+from sacroplan.mechanics.problem import no_tensors
 from sacroplan.mechanics.solids import Implicit
 
 JOINT_BONES: Mapping[str, tuple[str, str]] = {
@@ -40,6 +42,31 @@ SAMPLES = (np.array(_COUNTS, dtype=np.float64) + 0.25) / 4.0
 
 
 @dataclass(frozen=True, eq=False)
+class PorousMaterial:
+    """What a porous layer is made of, homogenised.
+
+    Attributes
+    ----------
+    stiffness_mpa : (6, 6) stiffness in ``axes``, Voigt order xx yy zz yz xz xy, engineering shear.
+    axes : (3, 3) columns are the tensor's axes in LPS.
+    yield_mpa : strength of the porous metal; LAT-01 at the study's porosity when None.
+    rows : evidence behind it.
+    """
+
+    stiffness_mpa: FloatArray
+    axes: FloatArray
+    yield_mpa: float | None = None
+    rows: tuple[str, ...] = ()
+
+
+OUTSIDE_SHARE = 0.2
+"""A bone with more of its volume outside the image than this is not in the image's frame."""
+
+VOID_SHARE = 0.95
+"""A bone with more of its volume free of mineral than this is not where the image shows it."""
+
+
+@dataclass(frozen=True, eq=False)
 class Materials:
     """Per element: what it is made of.
 
@@ -52,6 +79,8 @@ class Materials:
     calibration : HU to density.
     law : name of the law set.
     doubts : reservations.
+    tensors_mpa : (k, 6, 6) stiffnesses of anisotropic layers in the mesh's axes.
+    tensor : (m,) which of them an element takes, -1 for an isotropic one.
     """
 
     young_mpa: FloatArray
@@ -62,6 +91,8 @@ class Materials:
     calibration: Calibration
     law: str
     doubts: tuple[Doubt, ...]
+    tensors_mpa: FloatArray
+    tensor: IntArray
 
 
 def grouped(young_mpa: FloatArray) -> FloatArray:
@@ -73,13 +104,17 @@ def grouped(young_mpa: FloatArray) -> FloatArray:
     return np.asarray(np.rint(value * scale) / scale)
 
 
-def _sampled_hu(volume: Volume, points: FloatArray) -> FloatArray:
+def _sampled_hu(volume: Volume, points: FloatArray) -> tuple[FloatArray, float]:
+    """(HU at points (n, 3), share of them more than a voxel outside the image)."""
     geometry = volume.geometry
-    index = np.clip(geometry.to_index(points), 0.0, np.array(geometry.shape) - 1.0)
-    return sample(geometry, volume.data, geometry.to_world(index), np.nan)
+    index = geometry.to_index(points)
+    inside = np.clip(index, 0.0, np.array(geometry.shape) - 1.0)
+    far = float(np.mean(np.abs(index - inside).max(axis=1) > 1.0)) if len(points) else 0.0
+    return sample(geometry, volume.data, geometry.to_world(inside), np.nan), far
 
 
 def _bone(
+    name: str,
     mesh: TetMesh,
     chosen: npt.NDArray[np.bool_],
     depth: Implicit,
@@ -92,13 +127,25 @@ def _bone(
     """(modulus, apparent density, cortical share) of chosen elements, share of metal in the CT."""
     p = np.einsum("qc,mcd->mqd", SAMPLES, mesh.nodes[mesh.elements[chosen, :4]])
     flat = np.ascontiguousarray(p.reshape(-1, 3))
-    hu = _sampled_hu(volume, axes.to_world(flat))
+    hu, outside = _sampled_hu(volume, axes.to_world(flat))
+    if outside > OUTSIDE_SHARE:
+        raise MechanicsError(
+            f"{name} lies outside the CT: {100 * outside:.0f} % of its volume has no voxel. The bone "
+            "and the image are not in one frame, or the image is cropped; check both."
+        )
     qct = calibration.qct(hu)
     young = law(qct)
     cortex = np.zeros(len(flat), dtype=bool)
     if shell:
         cortex = depth(flat) > -evidence.value("DIM-17", "thickness")
         young = np.where(cortex, evidence.value("EM-14", "modulus"), young)
+    void = float(np.mean(qct <= 0.0)) if len(qct) else 0.0
+    if void > VOID_SHARE:
+        raise MechanicsError(
+            f"{name} holds no bone: the CT shows no mineral in {100 * void:.0f} % of its volume, so "
+            "its modulus would be that of a void. The bone and the image do not share a frame, or "
+            "the HU are not calibrated."
+        )
     young = np.maximum(young, evidence.value("EM-16", "floor"))
     metal = float(np.mean(hu > evidence.value("CT-09", "threshold"))) if len(hu) else 0.0
     q = len(SAMPLES)
@@ -159,10 +206,14 @@ def assign(
     calibration: Calibration,
     law_name: str,
     porosity: float,
+    porous: Mapping[str, PorousMaterial] | None = None,
 ) -> Materials:
     """Moduli of every element of a mesh in the local coordinates of ``axes``.
 
     ``bone_depth`` holds the *intact* bones: the cortex lies under the periosteum, not under a cut.
+    ``porous`` gives layers (by part name without ``porous_``) a stiffness tensor; the others take
+    the isotropic law of ``porosity``. Raises :class:`MechanicsError` on a bone outside the image or
+    without bone in it.
     """
     m = len(mesh.elements)
     young, poisson = np.full(m, np.nan), np.full(m, np.nan)
@@ -170,6 +221,9 @@ def assign(
     chosen_laws = laws.law_set(law_name)
     titanium = 1000.0 * evidence.value("MAT-T1", "modulus")
     doubts = list(calibration.doubts)
+    tensor = np.full(m, -1, dtype=np.int32)
+    tensors: list[FloatArray] = []
+    given = porous or {}
     for name, kind in zip(mesh.names, mesh.kinds, strict=True):
         at = mesh.of(name)
         if not at.any():
@@ -181,6 +235,13 @@ def assign(
                 meshed, true = joint_layer(mesh, name, *ends, bone_depth)
                 # The layer keeps its stiffness per area, E over thickness.
                 young[at] *= np.clip(meshed / true, *THICKNESS_RANGE)
+        elif kind == "porous" and name.removeprefix("porous_") in given:
+            material = given[name.removeprefix("porous_")]
+            # The tensor's axes seen from the mesh's.
+            turn = axes.axes.T @ np.asarray(material.axes, dtype=np.float64)
+            tensors.append(rotated(checked(material.stiffness_mpa, name), turn))
+            tensor[at] = len(tensors) - 1
+            young[at], poisson[at] = mean_isotropic(tensors[-1])
         elif kind == "porous":
             young[at] = laws.porous_titanium(porosity)[0]
             poisson[at] = evidence.value("MAT-T1", "poisson")
@@ -190,7 +251,7 @@ def assign(
             vertebra = name in VERTEBRAE
             law = laws.LAWS[chosen_laws.vertebra if vertebra else chosen_laws.pelvis]
             e, rho, cortex, metal = _bone(
-                mesh, at, bone_depth[name], volume, axes, calibration, law, not vertebra
+                name, mesh, at, bone_depth[name], volume, axes, calibration, law, not vertebra
             )
             young[at], apparent[at], cortical[at] = e, rho, cortex
             poisson[at] = np.where(
@@ -213,5 +274,6 @@ def assign(
     bone = mesh.of_kind("bone")
     at_floor = bone & (young <= floor * (1.0 + 1e-9))
     return Materials(
-        grouped(young), poisson, apparent, cortical, at_floor, calibration, law_name, tuple(doubts)
-    )
+        grouped(young), poisson, apparent, cortical, at_floor, calibration, law_name, tuple(doubts),
+        np.array(tensors) if tensors else no_tensors(), tensor,
+    )  # fmt: skip

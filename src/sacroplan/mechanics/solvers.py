@@ -1,231 +1,35 @@
 """Linear elastic solvers for the ten-node mesh.
 
 Two independent engines take the same :class:`Problem`. ``"multigrid"`` (default) is our own assembly
-and a conjugate gradient method whose preconditioner is one symmetric Gauss-Seidel cycle on the
-quadratic elements around an exact solve on the linear ones; all load cases advance together, the
-loops are serial and the result is byte-identical from run to run. ``"ngsolve"`` assembles and
-factorises the problem in NGSolve; tests hold the two together.
+and preconditioned conjugate gradients (:mod:`sacroplan.mechanics.multigrid`); all load cases share
+one set-up and the result is byte-identical from run to run. ``"ngsolve"`` assembles and factorises
+the problem in NGSolve; tests hold the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sacroplan.errors import MechanicsError
 from sacroplan.geometry.frames import FloatArray
-from sacroplan.mechanics.mesh import EDGES, GAUSS, TetMesh
-from sacroplan.progress import Progress, part, silent
+from sacroplan.mechanics.mesh import EDGES, TetMesh
+from sacroplan.mechanics.multigrid import multigrid
+from sacroplan.mechanics.problem import Problem, Solution
+from sacroplan.progress import Progress, silent
+
+__all__ = ["ENGINES", "TOLERANCE", "Problem", "Solution", "ngsolve_mesh", "solve"]
 
 TOLERANCE = 1e-7
 """Residual over load, in the Euclidean norm; displacements then agree with CalculiX to 1e-5."""
 
-MAX_ITERATIONS = 600
-"""Well-shaped models need 20 to 60; a model that needs more than this is ill-posed."""
-
 BALANCE_TOLERANCE = 1e-6
 """Largest allowed sum of loads and reactions, as a share of the load."""
 
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """A linear elastic model.
-
-    Attributes
-    ----------
-    mesh : ten-node mesh.
-    young_mpa, poisson : (m,) element-wise isotropic moduli.
-    fixed : (n,) nodes held in all directions.
-    loads : (n, 3, c) nodal forces of ``c`` load cases, N.
-    """
-
-    mesh: TetMesh
-    young_mpa: FloatArray
-    poisson: FloatArray
-    fixed: npt.NDArray[np.bool_]
-    loads: FloatArray
-
-    @property
-    def lame(self) -> tuple[FloatArray, FloatArray]:
-        """(first Lame parameter, shear modulus), each (m,), MPa."""
-        e, nu = self.young_mpa, self.poisson
-        return e * nu / ((1.0 + nu) * (1.0 - 2.0 * nu)), e / (2.0 * (1.0 + nu))
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Displacements and the account of how they were found.
-
-    Attributes
-    ----------
-    displacement : (n, 3, c) mm.
-    reaction : (n, 3, c) N, zero on free nodes.
-    residual : largest unbalanced force on free nodes over the load (norms), recomputed from the
-        elements rather than from the solver's matrix.
-    imbalance : |sum of loads and reactions| / |load|, the worst case.
-    """
-
-    displacement: FloatArray
-    reaction: FloatArray
-    residual: float
-    imbalance: float
-    iterations: int
-    unknowns: int
-    engine: str
-
-
-Engine = Callable[[Problem, Progress], tuple[FloatArray, int]]
-
-
-def _coarse_solver(
-    rows: Any, columns: Any, blocks: FloatArray, n: int
-) -> Callable[[FloatArray], FloatArray]:
-    """Exact solve with the linear-element matrix for pairs of load cases (n, 6)."""
-    import ngsolve
-    from scipy.sparse import bsr_matrix
-
-    matrix = bsr_matrix((blocks, columns, rows), shape=(3 * n, 3 * n)).tocoo()
-    ng = ngsolve.la.SparseMatrixd.CreateFromCOO(matrix.row, matrix.col, matrix.data, 3 * n, 3 * n)
-    # One thread: its sums, and with them our bytes, do not depend on scheduling.
-    ngsolve.SetNumThreads(1)
-    inverse = ng.Inverse(inverse="sparsecholesky")
-    right, left = ng.CreateColVector(), ng.CreateColVector()
-
-    def solve(b: FloatArray) -> FloatArray:
-        out = np.empty_like(b)
-        for c in (slice(0, 3), slice(3, 6)):
-            right.FV().NumPy()[:] = b[:, c].ravel()
-            left.data = inverse * right
-            out[:, c] = left.FV().NumPy().reshape(n, 3)
-        return out
-
-    return solve
-
-
-def _numbering(fixed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], int]:
-    number = np.full(len(fixed), -1, dtype=np.int32)
-    free = ~fixed
-    number[free] = np.arange(int(free.sum()), dtype=np.int32)
-    return number, int(free.sum())
-
-
-def _multigrid(problem: Problem, progress: Progress) -> tuple[FloatArray, int]:
-    from scipy.sparse import coo_matrix
-
-    from sacroplan.mechanics import _fem_kernels as k
-
-    mesh = problem.mesh
-    lame, shear = problem.lame
-    number, n = _numbering(problem.fixed)
-    rows, columns = k.node_graph(mesh.elements, number, n)
-    blocks = k.assemble(mesh.nodes, mesh.elements, lame, shear, number, rows, columns, GAUSS, EDGES)
-    # The preconditioner may be coarse: single precision halves its memory traffic.
-    single = blocks.astype(np.float32)
-    diagonal = np.linalg.inv(k.diagonal_blocks(rows, columns, blocks))
-    progress(0.2, "stiffness assembled")
-
-    corner = np.ascontiguousarray(mesh.elements[:, :4])
-    number1, n1 = _numbering(problem.fixed[: mesh.corners])
-    rows1, columns1 = k.node_graph(corner, number1, n1)
-    blocks1 = k.assemble(mesh.nodes, corner, lame, shear, number1, rows1, columns1, GAUSS, EDGES)
-    coarse = _coarse_solver(rows1, columns1, blocks1, n1)
-    del blocks1
-
-    # Free quadratic nodes from free corners: a corner is itself, a middle the mean of its ends.
-    ends = np.zeros((len(mesh.nodes), 2), dtype=np.int64)
-    ends[: mesh.corners] = np.arange(mesh.corners)[:, None]
-    ends[mesh.elements[:, 4:].ravel()] = mesh.elements[:, EDGES].reshape(-1, 2)
-    i = np.repeat(number, 2)
-    j = number1[ends.ravel()]
-    ok = (i >= 0) & (j >= 0)
-    prolong = coo_matrix((np.full(int(ok.sum()), 0.5), (i[ok], j[ok])), shape=(n, n1)).tocsr()
-    restrict = prolong.T.tocsr()
-    progress(0.4, "preconditioner ready")
-
-    cases = problem.loads.shape[2]
-    u = np.zeros((len(mesh.nodes), 3, cases))
-    most = 0
-    for first in range(0, cases, 2):
-        pair = problem.loads[~problem.fixed, :, first : first + 2]
-        b = np.zeros((n, 2, 3))
-        b[:, : pair.shape[2]] = np.swapaxes(pair, 1, 2)
-
-        def precondition(r: FloatArray) -> FloatArray:
-            z, work = np.zeros_like(r), np.empty_like(r)
-            k.first_sweep(rows, columns, single, diagonal, r, z)
-            k.upper_rest(rows, columns, single, z, work)
-            z += prolong @ coarse(restrict @ work)
-            k.backward_sweep(rows, columns, single, diagonal, r, z)
-            return z
-
-        def multiply(x: FloatArray) -> FloatArray:
-            y = np.empty_like(x)
-            k.multiply(rows, columns, blocks, x, y)
-            return y
-
-        x, iterations = _conjugate_gradients(
-            multiply, precondition, b.reshape(n, 6), part(progress, 0.4, 1.0)
-        )
-        most = max(most, iterations)
-        u[~problem.fixed, :, first : first + 2] = np.swapaxes(x.reshape(n, 2, 3), 1, 2)[
-            :, :, : pair.shape[2]
-        ]
-    return u, most
-
-
-Apply = Callable[[FloatArray], FloatArray]
-
-
-def _conjugate_gradients(
-    multiply: Apply, precondition: Apply, b: FloatArray, progress: Progress
-) -> tuple[FloatArray, int]:
-    """Two load cases (n, 6) at once, each with its own step lengths."""
-
-    def dot(x: FloatArray, y: FloatArray) -> FloatArray:
-        return np.asarray(np.einsum("ncr,ncr->c", x.reshape(-1, 2, 3), y.reshape(-1, 2, 3)))
-
-    def ratio(a: FloatArray, c: FloatArray) -> FloatArray:
-        return np.repeat(np.divide(a, c, out=np.zeros(2), where=c > 0), 3)
-
-    scale = np.sqrt(dot(b, b))
-    x = np.zeros_like(b)
-    r = b.copy()
-    z = precondition(r)
-    p = z.copy()
-    rz = dot(r, z)
-    worst = 1.0
-    for iteration in range(1, MAX_ITERATIONS + 1):
-        kp = multiply(p)
-        curvature = dot(p, kp)
-        if np.any(curvature < 0):
-            raise MechanicsError(
-                "The stiffness matrix is not positive definite: an element is inverted or a "
-                "modulus is not positive."
-            )
-        step = ratio(rz, curvature)
-        x += step * p
-        r -= step * kp
-        worst = float(np.max(np.sqrt(dot(r, r)) / np.maximum(scale, 1e-300)))
-        if not np.isfinite(worst):
-            raise MechanicsError("The solver broke down: a displacement is not a finite number.")
-        if worst < TOLERANCE:
-            return x, iteration
-        progress(
-            float(np.clip(np.log(worst) / np.log(TOLERANCE), 0.0, 1.0)), f"iteration {iteration}"
-        )
-        z = precondition(r)
-        new = dot(r, z)
-        p *= ratio(new, rz)
-        p += z
-        rz = new
-    raise MechanicsError(
-        f"The solver stopped after {MAX_ITERATIONS} iterations at a residual of {worst:.1e} of "
-        "the load; a part is hardly held or its elements are nearly flat."
-    )
+Engine = Callable[[Problem, float, Progress], tuple[FloatArray, int]]
 
 
 def ngsolve_mesh(mesh: TetMesh) -> Any:
@@ -245,23 +49,42 @@ def ngsolve_mesh(mesh: TetMesh) -> Any:
     return ngsolve.Mesh(ng)
 
 
-def _ngsolve(problem: Problem, progress: Progress) -> tuple[FloatArray, int]:
+def _ngsolve_form(ng: Any, m: Any, space: Any, problem: Problem) -> Any:
+    """The assembled stiffness; moduli and tensors are element-wise functions, sampled by us."""
+    flat = ng.L2(m, order=0)
+    la, mu = ng.GridFunction(flat), ng.GridFunction(flat)
+    la.vec.FV().NumPy()[:], mu.vec.FV().NumPy()[:] = (x.mean(axis=1) for x in problem.lame)
+    u, v = space.TnT()
+    strain = 0.5 * (ng.Grad(u) + ng.Grad(u).trans)
+    test = 0.5 * (ng.Grad(v) + ng.Grad(v).trans)
+    density = 2.0 * mu * ng.InnerProduct(strain, test) + la * ng.Trace(strain) * ng.Trace(test)
+    which = problem.tensor_of
+    if np.any(which >= 0):
+        share = ng.GridFunction(flat)
+        share.vec.FV().NumPy()[:] = which >= 0
+        full = ng.GridFunction(ng.L2(m, order=0, dim=36))
+        table = np.concatenate([problem.tensors_mpa, np.zeros((1, 6, 6))])
+        full.vec.FV().NumPy()[:] = table[which].reshape(-1)
+
+        def voigt(e: Any) -> Any:
+            pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+            return ng.CF(tuple((1.0 if r == s else 2.0) * e[r, s] for r, s in pairs))
+
+        tensor = ng.CoefficientFunction(full).Reshape((6, 6))
+        density = (1.0 - share) * density + ng.InnerProduct(tensor * voigt(strain), voigt(test))
+    form = ng.BilinearForm(space, symmetric=False)
+    form += density * ng.dx(bonus_intorder=0)
+    form.Assemble()
+    return form
+
+
+def _ngsolve(problem: Problem, tolerance: float, progress: Progress) -> tuple[FloatArray, int]:
     import ngsolve as ng
 
     mesh = problem.mesh
     m = ngsolve_mesh(mesh)
-    space = ng.H1(m, order=2, dim=3)
-    flat = ng.L2(m, order=0)
-    la, mu = ng.GridFunction(flat), ng.GridFunction(flat)
-    la.vec.FV().NumPy()[:], mu.vec.FV().NumPy()[:] = problem.lame
-    u, v = space.TnT()
-    strain = 0.5 * (ng.Grad(u) + ng.Grad(u).trans)
-    test = 0.5 * (ng.Grad(v) + ng.Grad(v).trans)
-    form = ng.BilinearForm(space, symmetric=False)
-    form += (
-        2.0 * mu * ng.InnerProduct(strain, test) + la * ng.Trace(strain) * ng.Trace(test)
-    ) * ng.dx(bonus_intorder=0)
-    form.Assemble()
+    space = ng.VectorH1(m, order=2)
+    form = _ngsolve_form(ng, m, space, problem)
     progress(0.4, "stiffness assembled")
     # NGSolve's second-order functions are hierarchical: corners, then one bubble per edge.
     ends = np.sort(np.array([[p.nr for p in e.vertices] for e in m.edges], dtype=np.int64), axis=1)
@@ -271,26 +94,27 @@ def _ngsolve(problem: Problem, progress: Progress) -> tuple[FloatArray, int]:
     order = np.argsort(key)
     found = order[np.searchsorted(key[order], own @ np.array([mesh.corners, 1]))]
     middle[found] = mesh.elements[:, 4:].ravel()
-    bubble = _bubble_value(ng, space, m, mesh.corners)
+    bubble = _bubble_value(ng, m, mesh.corners)
+    nodal = np.concatenate([np.arange(mesh.corners), middle])
+    # Degrees of freedom run over nodes within each direction.
     free = ng.BitArray(space.ndof)
     free.Clear()
-    nodal = np.concatenate([np.arange(mesh.corners), middle])
-    for d in np.flatnonzero(~problem.fixed[nodal]):
+    for d in np.flatnonzero(~problem.held[nodal].T.ravel()):
         free.Set(int(d))
     inverse = form.mat.Inverse(freedofs=free, inverse="sparsecholesky")
     out = np.zeros((len(mesh.nodes), 3, problem.loads.shape[2]))
     for c in range(problem.loads.shape[2]):
         f = problem.loads[:, :, c]
         right = form.mat.CreateColVector()
-        b = right.FV().NumPy().reshape(-1, 3)
-        b[:] = 0.0
+        b = np.zeros((len(nodal), 3))
         b[: mesh.corners] = f[: mesh.corners]
         for side in (0, 1):
             np.add.at(b, ends[:, side], 0.5 * f[middle])
         b[mesh.corners :] = bubble * f[middle]
+        right.FV().NumPy()[:] = b.T.ravel()
         x = form.mat.CreateColVector()
         x.data = inverse * right
-        values = x.FV().NumPy().reshape(-1, 3)
+        values = x.FV().NumPy().reshape(3, -1).T
         out[: mesh.corners, :, c] = values[: mesh.corners]
         out[middle, :, c] = (
             0.5 * (values[ends[:, 0]] + values[ends[:, 1]]) + bubble * values[mesh.corners :]
@@ -299,56 +123,119 @@ def _ngsolve(problem: Problem, progress: Progress) -> tuple[FloatArray, int]:
     return out, 1
 
 
-def _bubble_value(ng: Any, space: Any, m: Any, corners: int) -> float:
+def _bubble_value(ng: Any, m: Any, corners: int) -> float:
     """Height of NGSolve's edge function in the middle of its edge (its sign is its own affair)."""
-    probe = ng.GridFunction(space)
+    probe = ng.GridFunction(ng.H1(m, order=2))
     edge = next(iter(m.edges))
     a, b = (np.array(m[p].point) for p in edge.vertices)
-    probe.vec.FV().NumPy().reshape(-1, 3)[corners + edge.nr] = (1.0, 0.0, 0.0)
-    return float(probe(m(*(0.5 * (a + b))))[0])
+    probe.vec.FV().NumPy()[corners + edge.nr] = 1.0
+    return float(probe(m(*(0.5 * (a + b)))))
 
 
-ENGINES: dict[str, Engine] = {"multigrid": _multigrid, "ngsolve": _ngsolve}
+ENGINES: dict[str, Engine] = {"multigrid": multigrid, "ngsolve": _ngsolve}
 """Solver engines by name."""
 
 
-def solve(problem: Problem, engine: str = "multigrid", progress: Progress = silent) -> Solution:
+def _part_at(mesh: TetMesh, element: int) -> str:
+    return mesh.names[int(mesh.part[element])]
+
+
+def checked(problem: Problem) -> None:
+    mesh = problem.mesh
+    bad = np.flatnonzero(mesh.volumes <= 0)
+    if len(bad):
+        raise MechanicsError(
+            f"{len(bad)} elements are inverted or flat, the first in {_part_at(mesh, int(bad[0]))}; "
+            "every tetrahedron needs a positive volume."
+        )
+    young = problem.young_mpa.reshape(len(mesh.elements), -1)
+    wrong = np.flatnonzero(
+        ~(young > 0).all(axis=1) | ~((problem.poisson > -1) & (problem.poisson < 0.5))
+    )
+    if len(wrong):
+        raise MechanicsError(
+            f"{len(wrong)} elements, the first in {_part_at(mesh, int(wrong[0]))}, do not have a "
+            "positive modulus and a Poisson ratio between -1 and 0.5."
+        )
+    node, axis = np.nonzero(problem.held)
+    modes = _rigid_modes(mesh.nodes)
+    gram = modes[node, axis].T @ modes[node, axis] if len(node) else np.zeros((6, 6))
+    # Six motions of one size: a motion that the held components hardly feel is free.
+    if np.linalg.eigvalsh(gram)[0] < 1e-9:
+        raise MechanicsError(
+            "The model is not held: its fixed nodes leave it a rigid motion (three that are not on "
+            "a line would do)."
+        )
+
+
+def _rigid_modes(nodes: FloatArray) -> FloatArray:
+    """(n, 3, 6) three translations and three rotations about the centre, of unit size."""
+    x = nodes - nodes.mean(axis=0)
+    x = x / max(float(np.abs(x).max()), 1e-300)
+    out = np.zeros((len(x), 3, 6))
+    out[:, 0, 0] = out[:, 1, 1] = out[:, 2, 2] = 1.0
+    out[:, 1, 3], out[:, 2, 3] = -x[:, 2], x[:, 1]
+    out[:, 0, 4], out[:, 2, 4] = x[:, 2], -x[:, 0]
+    out[:, 0, 5], out[:, 1, 5] = -x[:, 1], x[:, 0]
+    return out
+
+
+def account(
+    problem: Problem, u: FloatArray, iterations: int, engine: str, extra: FloatArray | None = None
+) -> Solution:
+    """The solution with its reactions and balance; ``extra`` (n, 3, c) N are further inner forces."""
+    force = problem.internal_forces(u)
+    if extra is not None:
+        force = force + extra
+    rest = force - problem.loads
+    held = problem.held[:, :, None]
+    size = np.sqrt(np.sum(np.where(held, 0.0, problem.loads) ** 2, axis=(0, 1)))
+    # Under prescribed motion alone the reactions are the measure.
+    reaction = np.where(held, rest, 0.0)
+    size = np.where(size > 0, size, np.sqrt(np.sum(reaction**2, axis=(0, 1))))
+    size = np.maximum(size, 1e-300)
+    free = np.where(held, 0.0, rest)
+    residual = float(np.max(np.sqrt(np.sum(free**2, axis=(0, 1))) / size))
+    gap = np.linalg.norm(problem.loads.sum(axis=0) + reaction.sum(axis=0), axis=0)
+    whole = np.maximum(np.abs(problem.loads).sum(axis=(0, 1)), np.abs(reaction).sum(axis=(0, 1)))
+    imbalance = float(np.max(gap / np.maximum(whole, 1e-300)))
+    unknowns = int((~problem.held).sum())
+    return Solution(u, reaction, residual, imbalance, iterations, unknowns, engine)
+
+
+def solve(
+    problem: Problem,
+    engine: str = "multigrid",
+    progress: Progress = silent,
+    tolerance: float = TOLERANCE,
+) -> Solution:
     """Displacements of all load cases, checked against the elements and for equilibrium.
 
-    Raises :class:`MechanicsError` on an unknown engine, an unheld or unloaded model, a modulus that
-    is not positive, or a result that does not satisfy equilibrium.
+    Raises :class:`MechanicsError` on an unknown engine, an unheld or unloaded model, an inverted
+    element, a modulus that is not positive, or a result that does not satisfy equilibrium.
     """
-    from sacroplan.mechanics import _fem_kernels as k
-
-    mesh = problem.mesh
     if engine not in ENGINES:
         raise MechanicsError(f"There is no solver {engine!r}; there are {sorted(ENGINES)}.")
-    if np.any(~(problem.young_mpa > 0)) or np.any(
-        ~((problem.poisson > -1) & (problem.poisson < 0.5))
-    ):
-        raise MechanicsError(
-            "Every element needs a positive modulus and a Poisson ratio below 0.5."
+    checked(problem)
+    given = problem.prescribed
+    lifted = problem
+    if given is not None:
+        given = np.where(problem.held[:, :, None], given, 0.0)
+        lifted = replace(
+            problem, loads=problem.loads - problem.internal_forces(given), prescribed=None
         )
-    held = mesh.nodes[problem.fixed]
-    if len(held) < 3 or np.linalg.matrix_rank(held - held.mean(axis=0), tol=1e-3) < 2:
-        raise MechanicsError("The model is not held: fewer than three non-collinear fixed nodes.")
-    free = ~problem.fixed
-    size = np.sqrt(np.einsum("nrc,nrc->c", problem.loads[free], problem.loads[free]))
+    size = np.sum(np.where(problem.held[:, :, None], 0.0, lifted.loads) ** 2, axis=(0, 1))
     if np.any(size <= 0):
-        raise MechanicsError("A load case has no force on a free node.")
-    u, iterations = ENGINES[engine](problem, progress)
-    lame, shear = problem.lame
-    force = k.internal_forces(mesh.nodes, mesh.elements, lame, shear, u, GAUSS, EDGES)
-    rest = force - problem.loads
-    residual = float(np.max(np.sqrt(np.einsum("nrc,nrc->c", rest[free], rest[free])) / size))
-    reaction = np.where(problem.fixed[:, None, None], rest, 0.0)
-    total = problem.loads.sum(axis=0)
-    gap = np.linalg.norm(total + reaction.sum(axis=0), axis=0)
-    imbalance = float(np.max(gap / np.maximum(np.abs(problem.loads).sum(axis=(0, 1)), 1e-300)))
-    if residual > 1e2 * TOLERANCE or imbalance > BALANCE_TOLERANCE:
+        number = int(np.flatnonzero(size <= 0)[0])
         raise MechanicsError(
-            f"The solution does not balance: residual {residual:.1e}, reactions off by "
-            f"{imbalance:.1e} of the load (allowed {1e2 * TOLERANCE:.0e} and "
+            f"Load case {number + 1} has no force on a free node: the model is not loaded."
+        )
+    u, iterations = ENGINES[engine](lifted, tolerance, progress)
+    out = account(problem, u if given is None else u + given, iterations, engine)
+    if out.residual > 1e2 * tolerance or out.imbalance > BALANCE_TOLERANCE:
+        raise MechanicsError(
+            f"The solution does not balance: residual {out.residual:.1e}, reactions off by "
+            f"{out.imbalance:.1e} of the load (allowed {1e2 * tolerance:.0e} and "
             f"{BALANCE_TOLERANCE:.0e})."
         )
-    return Solution(u, reaction, residual, imbalance, iterations, 3 * int(free.sum()), engine)
+    return out

@@ -1,10 +1,8 @@
-"""The mechanical study of a reconstruction: intact and reconstructed model under two load cases."""
+"""The mechanical study of a reconstruction: intact and reconstructed model under the load catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +10,47 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import Doubt, MechanicsError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
-from sacroplan.geometry.surface import Surface
-from sacroplan.geometry.volume import Volume
 from sacroplan.imaging.calibration import Calibration, calibrate
-from sacroplan.mechanics import criteria, laws
+from sacroplan.mechanics import criteria
+from sacroplan.mechanics.catalogue import (
+    MORE,
+    LoadCase,
+    anchor_of,
+    body_weight_n,
+    core_cases,
+    load_case,
+    spine_path,
+    stance_loads,
+    unit_loads,
+)
 from sacroplan.mechanics.deck import write_inp
-from sacroplan.mechanics.loads import LoadCase, endplate_weights, held_nodes, load_cases
-from sacroplan.mechanics.materials import Materials, assign
+from sacroplan.mechanics.elasticity import rotated
+from sacroplan.mechanics.figures import (
+    FULL_CASES,
+    Bar,
+    Solved,
+    Strengths,
+    bar_figures,
+    body_motion,
+    bone_figures,
+    compared_bone,
+    energy_figures,
+    fatigue_figures,
+    metal_figures,
+    model_figures,
+    motion_figures,
+)
+from sacroplan.mechanics.healing import HealingResult, heal
+from sacroplan.mechanics.inputs import MechanicsInput, MechanicsOptions
+from sacroplan.mechanics.interfaces import Contact, on_nodes
+from sacroplan.mechanics.loads import (
+    endplate_weights,
+    face_weights,
+    held_faces,
+    ischium_nodes,
+    nodes_of,
+)
+from sacroplan.mechanics.materials import Materials, PorousMaterial, assign
 from sacroplan.mechanics.mesh import TetMesh
 from sacroplan.mechanics.meshing import MeshReport, build_mesh
 from sacroplan.mechanics.model import (
@@ -31,8 +63,17 @@ from sacroplan.mechanics.model import (
     metal_solids,
     sizing_for,
 )
+from sacroplan.mechanics.problem import Problem, Solution
+from sacroplan.mechanics.reservations import (
+    BONDED,
+    SCREWS_TIED,
+    SINGLE_LAW,
+    STANDING_DOUBTS,
+    model_doubts,
+)
+from sacroplan.mechanics.results import MechanicsResult, ModelResult, SeatMaps
 from sacroplan.mechanics.solids import Solid
-from sacroplan.mechanics.solvers import Problem, Solution, solve
+from sacroplan.mechanics.solvers import TOLERANCE, account, solve
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.parallel import side_by_side
 from sacroplan.progress import Progress, part, silent
@@ -42,6 +83,7 @@ __all__ = [
     "MechanicsOptions",
     "MechanicsResult",
     "ModelResult",
+    "PorousMaterial",
     "RodSolid",
     "ScrewSolid",
     "evaluate",
@@ -53,171 +95,12 @@ COARSE_MM = 8.0
 NODES_PER_ELEMENT = 1.5
 """Nodes per quadratic tetrahedron in these meshes, measured."""
 
+HABITUAL_CASES = ("lc01", "lc02", "lc03")
+"""Standing and walking: the cases of the intact model unless the full catalogue is asked for. The
+comparison with it needs habitual loads; its answer to moments costs three more solutions."""
+
 MODEL_BONES = ("L4", "L5", "sacrum", "hip_left", "hip_right")
 """Bones the load cases need; others that come along are ignored."""
-
-SURFACE_ERROR_MM = 1.5
-"""A mesh whose interfaces lie further off than this (95th percentile) earns a doubt."""
-
-METAL_GROUPS: Mapping[str, str] = {
-    "core": "implant core",
-    "porous": "porous layer",
-    "screw": "screws",
-    "rod": "rods",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class MechanicsOptions:
-    """How the study is run.
-
-    Attributes
-    ----------
-    engine : solver engine.
-    law : bone law set (see :data:`sacroplan.mechanics.laws.LAW_SETS`).
-    envelope : also solve the reconstructed model with the low and the high law set.
-    porosity : of the porous layer, 0 to 1; POR-1 when None.
-    max_unknowns : upper limit per model; sizes are scaled up to meet it.
-    bone_element_mm, metal_element_mm : wanted element sizes; SP-MECH-08 when None.
-    """
-
-    engine: str = "multigrid"
-    law: str = "default"
-    envelope: bool = False
-    porosity: float | None = None
-    max_unknowns: int = 450_000
-    bone_element_mm: float | None = None
-    metal_element_mm: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class MechanicsInput:
-    """A plan to be evaluated, everything in one frame, LPS mm.
-
-    Attributes
-    ----------
-    volume : planning CT in HU.
-    bones : intact bones, closed: L4, L5, sacrum, hip_left, hip_right.
-    remnants : bones that the resection changed and that stay (the hips, perhaps part of the
-        sacrum); L4 and L5 are taken from ``bones`` where absent. A bone that is in neither but was
-        resected whole (the sacrum) is gone.
-    implant_core, porous, screws, rods : the reconstruction; ``implant_core`` may be None.
-    hip_centres : side ("left", "right") to (3,).
-    axes : pelvic frame, x anterior, y cranial, z right (FRM-1).
-    l4_superior : (point (3,), cranial normal (3,)) of L4's superior endplate.
-    body_mass_kg : for LC-02; None uses its published force.
-    calibration : HU to density; from the histogram of ``volume`` when None.
-    """
-
-    volume: Volume
-    bones: Mapping[str, Surface]
-    remnants: Mapping[str, Surface]
-    implant_core: Surface | None
-    porous: Mapping[str, Surface]
-    screws: tuple[ScrewSolid, ...]
-    rods: tuple[RodSolid, ...]
-    hip_centres: Mapping[str, FloatArray]
-    axes: AxisFrame
-    l4_superior: tuple[FloatArray, FloatArray]
-    body_mass_kg: float | None = None
-    calibration: Calibration | None = None
-    options: MechanicsOptions = field(default_factory=MechanicsOptions)
-
-
-@dataclass(frozen=True, eq=False)
-class ModelResult:
-    """One solved model, LPS.
-
-    Attributes
-    ----------
-    name : "intact" or "reconstructed".
-    problem : mesh, moduli, held nodes and loads in LPS.
-    solution : displacements and reactions in LPS.
-    materials : what each element is made of.
-    report : what the mesher did.
-    cases : load case names, in the order of the arrays.
-    von_mises_mpa : (m, c) element means.
-    risk : (m, c) bone risk factor, element means, NaN in metal, joints and voids.
-    energy_n_mm_per_mm3 : (m, c) strain energy density, element means.
-    energy_ratio : (m, c) against the intact model, NaN where not compared; empty for the intact.
-    figures : metrics of this model, names without prefix.
-    """
-
-    name: str
-    problem: Problem
-    solution: Solution
-    materials: Materials
-    report: MeshReport
-    cases: tuple[str, ...]
-    von_mises_mpa: FloatArray
-    risk: FloatArray
-    energy_n_mm_per_mm3: FloatArray
-    energy_ratio: FloatArray
-    figures: Metrics
-
-    @property
-    def mesh(self) -> TetMesh:
-        """The mesh in LPS."""
-        return self.problem.mesh
-
-    def point_data(self) -> dict[str, FloatArray]:
-        """Fields on nodes for ParaView."""
-        return {
-            f"displacement_{case}_mm": self.solution.displacement[:, :, c]
-            for c, case in enumerate(self.cases)
-        }
-
-    def cell_data(self) -> dict[str, npt.NDArray[Any]]:
-        """Fields on elements for ParaView; what does not apply is -1."""
-        out: dict[str, npt.NDArray[Any]] = {
-            "part": self.mesh.part.astype(np.int32),
-            "young_mpa": self.problem.young_mpa,
-            "apparent_density_g_cm3": np.nan_to_num(self.materials.apparent_g_cm3, nan=-1.0),
-            "cortical_share": self.materials.cortical_share,
-        }
-        for c, case in enumerate(self.cases):
-            out[f"von_mises_{case}_mpa"] = self.von_mises_mpa[:, c]
-            out[f"risk_{case}"] = np.nan_to_num(self.risk[:, c], nan=-1.0)
-            out[f"energy_{case}_n_mm_per_mm3"] = self.energy_n_mm_per_mm3[:, c]
-            if self.energy_ratio.size:
-                out[f"energy_ratio_{case}"] = np.nan_to_num(self.energy_ratio[:, c], nan=-1.0)
-        return out
-
-
-@dataclass(frozen=True, eq=False)
-class MechanicsResult:
-    """The study: both models, figures, decks, doubts.
-
-    ``decks`` maps model names to Abaqus/CalculiX input files; ``table`` has one row per metal part
-    and load case for the dossier.
-    """
-
-    intact: ModelResult
-    reconstructed: ModelResult
-    decks: Mapping[str, bytes]
-    table: tuple[Mapping[str, str | float], ...]
-    calibration: Calibration
-    figures: Metrics
-    doubts: tuple[Doubt, ...]
-
-    def metrics(self) -> Metrics:
-        """All figures under ``mechanics.``."""
-        return dict(self.figures)
-
-
-@dataclass(frozen=True, eq=False)
-class _Local:
-    """A model in the local frame, before results are turned to LPS."""
-
-    name: str
-    problem: Problem
-    solution: Solution
-    materials: Materials
-    report: MeshReport
-    weights: FloatArray
-    strain: tuple[FloatArray, ...]
-    stress: tuple[FloatArray, ...]
-    doubts: tuple[Doubt, ...]
 
 
 def _checked(inp: MechanicsInput) -> None:
@@ -264,6 +147,24 @@ def _mesh(
     )
 
 
+def _local_centres(inp: MechanicsInput) -> dict[str, FloatArray]:
+    return {s: inp.axes.to_local(np.asarray(c)) for s, c in inp.hip_centres.items()}
+
+
+UP = np.array([0.0, 1.0, 0.0])
+"""Cranial in the local frame."""
+
+
+def _balanced(model: Solved) -> Solved:
+    s = model.solution
+    if s.residual > 1e2 * TOLERANCE:
+        raise MechanicsError(
+            f"The combined load cases of the {model.name} model do not balance: residual "
+            f"{s.residual:.1e} of the load."
+        )
+    return model
+
+
 def _solved(
     name: str,
     mesh: TetMesh,
@@ -272,339 +173,253 @@ def _solved(
     inp: MechanicsInput,
     endplate: tuple[FloatArray, FloatArray],
     cases: tuple[LoadCase, ...],
+    s1: FloatArray,
     progress: Progress,
-) -> _Local:
-    centres = {s: inp.axes.to_local(np.asarray(c)) for s, c in inp.hip_centres.items()}
-    held, doubts = held_nodes(mesh, centres, np.array([0.0, 1.0, 0.0]))
+) -> tuple[Solved, float]:
+    """(all cases that hold the acetabula, mm by which the follower load's path was set forward)."""
+    faces, doubts = held_faces(mesh, _local_centres(inp), UP)
+    held = np.any([nodes_of(mesh, f) for f in faces.values()], axis=0)
     weights = endplate_weights(mesh, "L4", *endplate)
     if np.any(held & (weights > 0)):
         raise MechanicsError("L4's endplate and an acetabulum share nodes: landmarks are wrong.")
-    loads = np.stack([np.outer(weights, c.force_n) for c in cases], axis=2)
-    problem = Problem(mesh, materials.young_mpa, materials.poisson, held, loads)
-    solution = solve(problem, inp.options.engine, progress)
-    strain = tuple(
-        criteria.element_strains(mesh, solution.displacement[:, :, c]) for c in range(len(cases))
-    )
-    stress = tuple(criteria.stresses(problem, e) for e in strain)
-    return _Local(name, problem, solution, materials, report, weights, strain, stress, doubts)
+    units = unit_loads(mesh, weights, spine_path(mesh, s1), anchor_of(mesh))
+    mix = np.stack([c.coefficients for c in cases], axis=1)
+    follower = any(c.follower_n > 0 for c in cases)
+    # With a follower load its unit actions are needed; else the fewest cases that span the others.
+    solved = np.eye(7) if follower else mix[:, _independent(mix)]
+    problem = Problem(
+        mesh, materials.young_mpa, materials.poisson, held,
+        np.einsum("nrb,bc->nrc", units, solved), materials.tensors_mpa, materials.tensor,
+    )  # fmt: skip
+    basis = solve(problem, inp.options.engine, progress)
+    one = Solved(name, problem, basis, materials, report, weights, cases, doubts)
+    arm = 0.0
+    if follower:
+        # The follower load must not bend the spine: its path is set forward or back until L4 keeps
+        # its sagittal angle, which is the moment of that offset.
+        turn = [body_motion(one, "L4", c) for c in (6, 5)]
+        assert turn[0] is not None
+        assert turn[1] is not None
+        arm = -float(turn[0][1][2] / turn[1][1][2])
+        mix[5] += arm * mix[6]
+    share = np.linalg.lstsq(solved, mix, rcond=None)[0]
+    whole = replace(problem, loads=np.einsum("nrb,bc->nrc", units, mix))
+    u = np.einsum("nrb,bc->nrc", basis.displacement, share)
+    solution = account(whole, u, basis.iterations, basis.engine)
+    return _balanced(replace(one, problem=whole, solution=solution)), -arm
 
 
-def _away_from_constraints(model: _Local) -> npt.NDArray[np.bool_]:
-    """(m,) elements further than the exclusion zone from every held and loaded node."""
-    from scipy.spatial import cKDTree
-
-    mesh = model.problem.mesh
-    nodes = mesh.nodes[model.problem.fixed | (model.weights > 0)]
-    far = cKDTree(nodes).query(mesh.centroids)[0]
-    return np.asarray(far > evidence.value("SP-MECH-02", "exclusion"))
-
-
-def _l5(model: _Local, c: int) -> FloatArray:
-    """(3,) volume mean of L5's displacement, local axes."""
-    mesh = model.problem.mesh
-    at = mesh.of("L5")
-    # The volume integral of a quadratic tetrahedron weighs corners -1/20 and edges 1/5.
-    share = np.concatenate([np.full(4, -0.05), np.full(6, 0.2)])
-    u = np.einsum("mac,a->mc", model.solution.displacement[mesh.elements[at], :, c], share)
-    return np.asarray(np.average(u, axis=0, weights=mesh.volumes[at]))
-
-
-def _motion_figures(model: _Local, cases: tuple[LoadCase, ...]) -> Metrics:
-    out: Metrics = {}
-    for c, case in enumerate(cases):
-        force = float(np.linalg.norm(case.force_n))
-        u = _l5(model, c)
-        rows = case.rows
-        key = case.name
-        out[f"{key}.force_n"] = Metric(force, "N", "Force on L4", rows)
-        out[f"{key}.l5_displacement_mm"] = Metric(
-            float(np.linalg.norm(u)), "mm", "Displacement of L5", rows
-        )
-        for axis, label in enumerate(("anterior", "cranial", "right")):
-            out[f"{key}.l5_{label}_mm"] = Metric(
-                float(u[axis]), "mm", f"Displacement of L5, {label}", rows
-            )
-        mean = model.weights @ model.solution.displacement[:, :, c]
-        along = float(mean @ unit(case.force_n))
-        out[f"{key}.stiffness_n_per_mm"] = Metric(
-            force / along, "N/mm", "Stiffness at the loaded endplate", rows
-        )
+def _independent(mix: FloatArray) -> list[int]:
+    """Columns of (7, c) that span all of them, the first ones that do."""
+    out: list[int] = []
+    for c in range(mix.shape[1]):
+        scaled = mix[:, [*out, c]] / np.linalg.norm(mix[:, [*out, c]], axis=0)
+        if np.linalg.matrix_rank(scaled, tol=1e-6) > len(out):
+            out.append(c)
     return out
 
 
-def _bone_figures(model: _Local, cases: tuple[LoadCase, ...]) -> tuple[Metrics, FloatArray]:
+def _more(
+    model: Solved, inp: MechanicsInput, endplate_normal: FloatArray, progress: Progress
+) -> tuple[list[Solved], list[Doubt]]:
+    """Cases with supports of their own, one solution per support; a doubt for each left out."""
     mesh = model.problem.mesh
-    bone = mesh.of_kind("bone") & ~model.materials.at_floor
-    valid = bone & _away_from_constraints(model)
-    out: Metrics = {}
-    fields = np.full((len(mesh.elements), len(cases)), np.nan)
-    rows = ("FAIL-1", "SP-MECH-02")
-    for c, case in enumerate(cases):
-        risk = np.zeros((len(mesh.elements), 4))
-        risk[bone] = criteria.risk_factor(model.strain[c][bone])
-        fields[bone, c] = risk[bone].mean(axis=1)
-        p = criteria.peak(mesh, valid, risk)
-        if p is None:
+    centres = _local_centres(inp)
+    faces, doubts = held_faces(mesh, centres, UP)
+    out: list[Solved] = []
+    missing: list[Doubt] = []
+    groups: dict[str, list[LoadCase]] = {}
+    for recipe in MORE:
+        reason = ""
+        if recipe.hip is not None and (doubts or body_weight_n(inp.body_mass_kg) is None):
+            reason = "it needs both acetabula in the image and the patient's body mass"
+        if recipe.support == "ischia" and ischium_nodes(mesh, centres, UP) is None:
+            reason = "the image ends above the ischial tuberosities"
+        if reason:
+            missing.append(
+                Doubt(
+                    "mechanics", f"mechanics.left_out_{recipe.name}",
+                    f"{recipe.title} was not computed: {reason}.", recipe.rows,
+                )
+            )  # fmt: skip
             continue
-        key = f"{case.name}.bone"
-        out[f"{key}.risk_p99"] = Metric(
-            p.p99, "1", "Bone risk factor, 99th volume percentile", rows, None, 1.0
-        )
-        out[f"{key}.risk_sphere"] = Metric(
-            p.sphere, "1", "Bone risk factor, largest 3 mm sphere mean", rows, None, 1.0
-        )
-        out[f"{key}.risk_raw"] = Metric(
-            p.raw, "1", "Bone risk factor, raw peak (singular at tied edges)", rows
-        )
-        over = valid & (risk.mean(axis=1) > 1.0)
-        out[f"{key}.overstrained_cm3"] = Metric(
-            float(mesh.volumes[over].sum()) / 1e3, "cm3", "Bone beyond its strain limit", rows
-        )
-    return out, fields
+        case = load_case(recipe, endplate_normal, inp.body_mass_kg)
+        groups.setdefault(case.support, []).append(case)
+    weights = {side: face_weights(mesh, f) for side, f in faces.items()}
+    for number, (support, cases) in enumerate(groups.items()):
+        if support == "ischia":
+            nodes = ischium_nodes(mesh, centres, UP)
+            assert nodes is not None
+            loads = np.stack([np.outer(model.endplate, c.force_n) for c in cases], axis=2)
+        else:
+            nodes = nodes_of(mesh, faces[support.removeprefix("stance_")])
+            loads = np.stack(
+                [stance_loads(mesh, c, model.endplate, centres, weights) for c in cases], axis=2
+            )
+        problem = replace(model.problem, fixed=nodes, loads=loads)
+        share = part(progress, number / len(groups), (number + 1) / len(groups))
+        solution = solve(problem, inp.options.engine, share)
+        out.append(replace(model, problem=problem, solution=solution, cases=tuple(cases)))
+    return out, missing
 
 
-def _yield_of(kind: str, porosity: float) -> tuple[float, tuple[str, ...]]:
-    if kind == "porous":
-        return laws.porous_titanium(porosity)[1], ("LAT-01", "MAT-T3", "POR-1")
-    if kind == "core":
-        return evidence.value("MAT-T3", "yield"), ("MAT-T3",)
-    return evidence.value("MAT-T1", "yield"), ("MAT-T1",)
+class _Fields:
+    """Strain and stress of a model's cases, kept for those that are asked for again and again."""
+
+    def __init__(self, model: Solved, kept: tuple[int, ...]) -> None:
+        self._model, self._kept = model, kept
+        self._known: dict[int, tuple[FloatArray, FloatArray]] = {}
+
+    def __call__(self, c: int) -> tuple[FloatArray, FloatArray]:
+        if c in self._known:
+            return self._known[c]
+        found = self._model.fields(c)
+        if c in self._kept:
+            self._known[c] = found
+        return found
 
 
-def _metal_figures(
-    model: _Local, cases: tuple[LoadCase, ...], porosity: float
-) -> tuple[Metrics, list[Mapping[str, str | float]], list[Doubt]]:
-    mesh = model.problem.mesh
-    out: Metrics = {}
-    table: list[Mapping[str, str | float]] = []
+def _full(model: Solved) -> tuple[int, ...]:
+    return tuple(c for c in (model.index(n) for n in FULL_CASES) if c is not None)
+
+
+def _also_in(other: Solved, model: Solved, chosen: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of a model's cases that another model has run, too."""
+    return tuple(c for c in chosen if other.index(model.cases[c].name) is not None)
+
+
+def _spread(values: FloatArray, have: tuple[int, ...], wanted: tuple[int, ...]) -> FloatArray:
+    """(m, len(wanted)) columns of the cases that there are, NaN for the others."""
+    out = np.full((len(values), len(wanted)), np.nan)
+    for column, c in enumerate(have):
+        out[:, wanted.index(c)] = values[:, column]
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What was read off one model."""
+
+    figures: Metrics
+    table: list[dict[str, str | float]]
+    bars: list[dict[str, str | float]]
+    doubts: list[Doubt]
+    risk: FloatArray
+
+
+def _read(
+    model: Solved,
+    fields: _Fields,
+    strengths: Strengths,
+    bars: tuple[Bar, ...],
+    full: tuple[int, ...],
+) -> _Read:
+    table: list[dict[str, str | float]] = []
+    rods: list[dict[str, str | float]] = []
     doubts: list[Doubt] = []
-    needed = evidence.value("SP-MECH-03", "factor")
-    for c, case in enumerate(cases):
-        vm = criteria.von_mises(model.stress[c])
-        for kind, label in METAL_GROUPS.items():
-            p = criteria.peak(mesh, mesh.of_kind(kind), vm)
-            if p is None:
-                continue
-            limit, rows = _yield_of(kind, porosity)
-            rows = (*rows, "SP-MECH-02", *case.rows)
-            key = f"{case.name}.{kind}"
-            for name, value, what in (
-                ("p99", p.p99, "99th volume percentile"),
-                ("sphere", p.sphere, "largest 3 mm sphere mean"),
-                ("raw", p.raw, "raw peak (singular at tied edges)"),
-            ):
-                out[f"{key}.von_mises_{name}_mpa"] = Metric(
-                    value, "MPa", f"Von Mises stress, {label}, {what}", rows
-                )
-            factor = limit / max(p.p99, p.sphere, 1e-12)
-            out[f"{key}.safety_factor"] = Metric(
-                factor, "1", f"Yield over stress, {label}", (*rows, "SP-MECH-03"), needed
-            )
-            if factor < needed:
-                doubts.append(
-                    Doubt(
-                        "mechanics",
-                        f"mechanics.low_safety_{kind}_{case.name}",
-                        f"The {label} reach {max(p.p99, p.sphere):.0f} MPa under {case.name.upper()}, "
-                        f"a safety factor of {factor:.2f} against yield; {needed:g} is asked.",
-                        (*rows, "SP-MECH-03"),
-                    )
-                )
-        for name, kind in zip(mesh.names, mesh.kinds, strict=True):
-            if kind not in METAL_GROUPS:
-                continue
-            p = criteria.peak(mesh, mesh.of(name), vm)
-            if p is not None:
-                limit = _yield_of(kind, porosity)[0]
-                table.append(
-                    {
-                        "part": name,
-                        "kind": kind,
-                        "case": case.name,
-                        "von_mises_p99_mpa": p.p99,
-                        "von_mises_sphere_mpa": p.sphere,
-                        "von_mises_raw_mpa": p.raw,
-                        "safety_factor": limit / max(p.p99, p.sphere, 1e-12),
-                    }
-                )
-    return out, table, doubts
-
-
-def _energy_figures(
-    after: _Local, before: _Local, cases: tuple[LoadCase, ...], intact: Anatomy, cut: Anatomy
-) -> tuple[Metrics, FloatArray]:
-    mesh = after.problem.mesh
-    compared = mesh.of_kind("bone") & ~after.materials.at_floor & _away_from_constraints(after)
-    slab = evidence.value("SED-2", "slab")
-    for name, remnant in cut.raw.items():
-        if name not in intact.raw:
-            continue
-        index = np.flatnonzero(mesh.of(name) & compared)
-        where = mesh.centroids[index]
-        d, old = remnant(where), intact.raw[name](where)
-        # Nearer to the remnant's surface than to the old one: that surface is the cut.
-        compared[index[(d > -slab) & (d - old > 0.5)]] = False
-    out: Metrics = {}
-    ratio = np.full((len(mesh.elements), len(cases)), np.nan)
-    rows = ("SED-1", "SED-2", "SED-3")
-    for c, case in enumerate(cases):
-        energy = criteria.energy_density(after.stress[c], after.strain[c])
-        change = criteria.energy_change(
-            after.problem, energy, before.problem, before.solution.displacement[:, :, c], compared
-        )
-        ratio[:, c] = change.ratio
-        key = f"{case.name}.energy"
-        out[f"{key}.compared_cm3"] = Metric(
-            change.compared_mm3 / 1e3, "cm3", "Remaining bone compared with the intact model", rows
-        )
-        for name, volume, percent in (
-            ("reduced_50", change.below_first_mm3, evidence.value("SED-2", "first")),
-            ("reduced_75", change.below_second_mm3, evidence.value("SED-2", "second")),
-        ):
-            label = f"Bone with strain energy density down by more than {percent:g} %"
-            out[f"{key}.{name}_cm3"] = Metric(volume / 1e3, "cm3", label, rows)
-            out[f"{key}.{name}_percent"] = Metric(
-                100.0 * volume / max(change.compared_mm3, 1e-9), "%", label, rows
-            )
-    return out, ratio
-
-
-def _model_figures(model: _Local) -> Metrics:
-    mesh, r = model.problem.mesh, model.report
-    bone = mesh.of_kind("bone")
-    floor = float(mesh.volumes[model.materials.at_floor].sum() / mesh.volumes[bone].sum())
-    return {
-        "mesh.elements": Metric(len(mesh.elements), "count", "Elements"),
-        "mesh.unknowns": Metric(model.solution.unknowns, "count", "Unknowns"),
-        "mesh.quality_min": Metric(r.quality_min, "1", "Worst element quality (mean ratio)"),
-        "mesh.quality_mean": Metric(r.quality_mean, "1", "Mean element quality (mean ratio)"),
-        "mesh.surface_error_p95_mm": Metric(
-            r.surface_error_p95_mm, "mm", "Interface vertices off their surface, 95th percentile"
-        ),
-        "mesh.dropped_mm3": Metric(r.dropped_mm3, "mm3", "Detached crumbs removed"),
-        "mesh.size_scale": Metric(r.size_scale, "1", "Element size scaled to the unknown limit"),
-        "bone.void_share": Metric(floor, "1", "Bone volume at the modulus floor", ("EM-16",)),
-        "solver.residual": Metric(model.solution.residual, "1", "Residual force over load"),
-        "solver.imbalance": Metric(model.solution.imbalance, "1", "Loads plus reactions over load"),
-        "solver.iterations": Metric(model.solution.iterations, "count", "Solver iterations"),
-    }
+    figures = motion_figures(model)
+    bone, risk = bone_figures(model, fields, full)
+    figures |= bone
+    if bars or model.problem.mesh.of_kind("core", "porous", "screw", "rod").any():
+        for c in range(len(model.cases)):
+            stress = fields(c)[1]
+            metal, low = metal_figures(model, c, stress, strengths, table)
+            figures |= metal
+            doubts += low
+            if c in full:
+                figures |= bar_figures(model, c, stress, bars, rods)
+        fatigue, low = fatigue_figures(model, figures, strengths)
+        figures |= fatigue
+        doubts += low
+    return _Read(figures, table, rods, doubts, risk)
 
 
 def _to_lps(
-    model: _Local,
+    model: Solved,
     axes: AxisFrame,
-    cases: tuple[LoadCase, ...],
+    fields: _Fields,
+    full: tuple[int, ...],
     risk: FloatArray,
     ratio: FloatArray,
     figures: Metrics,
 ) -> ModelResult:
-    turn = axes.axes
-    mesh = model.problem.mesh.with_nodes(axes.to_world(model.problem.mesh.nodes))
-    p = model.problem
-    problem = Problem(
-        mesh, p.young_mpa, p.poisson, p.fixed, np.einsum("ij,njc->nic", turn, p.loads)
-    )
-    s = model.solution
-    solution = Solution(
-        np.einsum("ij,njc->nic", turn, s.displacement),
-        np.einsum("ij,njc->nic", turn, s.reaction),
-        s.residual,
-        s.imbalance,
-        s.iterations,
-        s.unknowns,
-        s.engine,
-    )
+    problem, solution = _turned(model, axes, list(full))
+    means = []
+    energies = []
+    for c in full:
+        strain, stress = fields(c)
+        means.append(criteria.von_mises(stress).mean(axis=1))
+        energies.append(criteria.energy_density(stress, strain).mean(axis=1))
     return ModelResult(
         model.name,
         problem,
         solution,
         model.materials,
         model.report,
-        tuple(c.name for c in cases),
-        np.stack([criteria.von_mises(x).mean(axis=1) for x in model.stress], axis=1),
+        tuple(model.cases[c].name for c in full),
+        np.stack(means, axis=1),
         risk,
-        np.stack(
-            [
-                criteria.energy_density(x, e).mean(axis=1)
-                for x, e in zip(model.stress, model.strain, strict=True)
-            ],
-            axis=1,
-        ),
+        np.stack(energies, axis=1),
         ratio,
         figures,
     )
 
 
-def _model_doubts(model: _Local) -> list[Doubt]:
-    out = [*model.doubts]
-    r = model.report
-    if r.surface_error_p95_mm > SURFACE_ERROR_MM:
-        out.append(
-            Doubt(
-                "mechanics",
-                f"mechanics.coarse_surface_{model.name}",
-                f"Interfaces of the {model.name} mesh lie up to {r.surface_error_p95_mm:.1f} mm (95 %) "
-                f"off their surfaces; {SURFACE_ERROR_MM:g} mm is usual.",
-            )
-        )
-    if r.dropped_mm3 > 0:
-        out.append(
-            Doubt(
-                "mechanics",
-                f"mechanics.crumbs_{model.name}",
-                f"{r.dropped_mm3:.0f} mm3 of detached crumbs were left out of the {model.name} model.",
-            )
-        )
-    return out
+def _turned(model: Solved, axes: AxisFrame, chosen: list[int]) -> tuple[Problem, Solution]:
+    """Problem and solution of some cases in LPS."""
+    turn = axes.axes
+    p, s = model.problem, model.solution
+    tensors = np.array([rotated(c, turn) for c in p.tensors_mpa]).reshape(-1, 6, 6)
+    problem = Problem(
+        p.mesh.with_nodes(axes.to_world(p.mesh.nodes)), p.young_mpa, p.poisson, p.fixed,
+        np.einsum("ij,njc->nic", turn, p.loads[:, :, chosen]), tensors, p.tensor,
+    )  # fmt: skip
+    solution = replace(
+        s,
+        displacement=np.einsum("ij,njc->nic", turn, s.displacement[:, :, chosen]),
+        reaction=np.einsum("ij,njc->nic", turn, s.reaction[:, :, chosen]),
+    )
+    return problem, solution
 
 
-STANDING_DOUBTS = (
-    Doubt(
-        "mechanics",
-        "mechanics.bonded",
-        "All parts are bonded, as after osseointegration; the frictional state before it was not "
-        "computed, so early motion and stress are underestimated.",
-        ("SP-MECH-07",),
-    ),
-    Doubt(
-        "mechanics",
-        "mechanics.no_ligaments",
-        "Ligaments, facet joints and muscles are not modelled and discs have no fibres; compare "
-        "designs rather than trust absolute motion.",
-        ("MAT-B4", "SED-3"),
-    ),
-)
-"""What this model never shows; true for every result."""
+def _porosity(options: MechanicsOptions) -> float:
+    if options.porosity is not None:
+        return options.porosity
+    return evidence.value("POR-1", "porosity") / 100.0
 
-SINGLE_LAW = Doubt(
-    "mechanics",
-    "mechanics.single_law",
-    "Bone stiffness laws differ several-fold at pelvic densities and only one was run; switch the "
-    "envelope on for the low and high bound.",
-    ("EM-02", "EM-08"),
-)
+
+def _bars(inp: MechanicsInput) -> tuple[Bar, ...]:
+    local = inp.axes.to_local
+    screws = [Bar(s.name, local(np.stack([s.entry, s.tip])), s.diameter_mm) for s in inp.screws]
+    rods = [Bar(r.name, local(np.asarray(r.polyline)), r.diameter_mm) for r in inp.rods]
+    return (*screws, *rods)
+
+
+def _s1(mesh: TetMesh) -> FloatArray:
+    """(3,) centre of the lumbosacral disc of the intact mesh, where a follower load leaves L5."""
+    at = mesh.of("disc_L5_S1")
+    return np.asarray(np.average(mesh.centroids[at], axis=0, weights=mesh.volumes[at]))
 
 
 def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResult:
-    """Intact and reconstructed model under LC-01 and LC-02, with criteria, decks and doubts.
+    """Intact and reconstructed model under the load catalogue, with criteria, decks and doubts.
 
-    Raises :class:`MechanicsError` when a part is missing, floats, cannot be held or loaded, or when
-    the solution does not balance.
+    Raises :class:`MechanicsError` when a part is missing, floats, lies outside the image, cannot be
+    held or loaded, when the solution does not balance or contact does not converge.
     """
     _checked(inp)
     options = inp.options
     axes = inp.axes
-    porosity = (
-        evidence.value("POR-1", "porosity") / 100.0
-        if options.porosity is None
-        else options.porosity
-    )
+    strengths = Strengths(_porosity(options), inp.porous_material)
     endplate = (
         axes.to_local(np.asarray(inp.l4_superior[0])),
         unit(np.asarray(inp.l4_superior[1])) @ axes.axes,
     )
     calibration = inp.calibration or calibrate(inp.volume)
-    cases = load_cases(np.array([0.0, -1.0, 0.0]), endplate[1], inp.body_mass_kg)
+    cases = core_cases(endplate[1], inp.body_mass_kg)
+    habitual = tuple(c for c in cases if c.name in HABITUAL_CASES)
+    if options.catalogue == "habitual":
+        cases = habitual
     progress(0.0, "distance fields")
     intact = Anatomy.of({b: inp.bones[b] for b in MODEL_BONES}, axes)
     cut = Anatomy.of(inp.remnants, axes)
@@ -627,104 +442,206 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         return _mesh(anatomy, solids, bounds, endplate, options, progress)
 
     meshes = dict(zip(names, side_by_side(meshed, names, part(progress, 0.08, 0.3)), strict=True))
+    s1 = _s1(meshes["intact"][0])
+    bars = _bars(inp)
 
-    def solved(name: str, progress: Progress) -> _Local:
+    wanted = {"reconstructed": cases, "intact": cases}
+    if options.catalogue == "core":
+        wanted["intact"] = habitual
+
+    def solved(name: str, progress: Progress) -> tuple[Solved, float, _Fields, _Read]:
         mesh, report = meshes[name]
-        materials = assign(mesh, intact.raw, inp.volume, axes, calibration, options.law, porosity)
-        return _solved(name, mesh, report, materials, inp, endplate, cases, progress)
-
-    before, after = side_by_side(solved, names, part(progress, 0.3, 0.85))
-
-    figures: Metrics = {}
-    doubts: list[Doubt] = [*before.materials.doubts]
-    doubts += [d for d in after.materials.doubts if d not in doubts]
-    doubts += [d for m in (before, after) for d in _model_doubts(m) if d not in doubts]
-    own: dict[str, Metrics] = {}
-    risks: dict[str, FloatArray] = {}
-    for model in (before, after):
-        bone, risks[model.name] = _bone_figures(model, cases)
-        own[model.name] = {**_model_figures(model), **_motion_figures(model, cases), **bone}
-    metal_figures, table, low = _metal_figures(after, cases, porosity)
-    energy, ratio = _energy_figures(after, before, cases, intact, cut)
-    own["reconstructed"] |= {**metal_figures, **energy}
-    doubts += low
-    for case in cases:
-        key = f"{case.name}.stiffness_n_per_mm"
-        a, b = own["reconstructed"][key].value, own["intact"][key].value
-        assert isinstance(a, float)
-        assert isinstance(b, float)
-        figures[f"mechanics.ratio.{case.name}.stiffness"] = Metric(
-            a / b, "1", "Stiffness, reconstructed over intact", case.rows
+        materials = assign(
+            mesh, intact.raw, inp.volume, axes, calibration, options.law, strengths.porosity,
+            inp.porous_material,
+        )  # fmt: skip
+        model, offset = _solved(
+            name, mesh, report, materials, inp, endplate, wanted[name], s1, part(progress, 0.1, 0.7)
         )
+        fields = _Fields(model, _full(model))
+        own = _read(model, fields, strengths, bars if name != "intact" else (), _full(model))
+        return model, offset, fields, own
+
+    (before, front, old, first), (after, front2, new, second) = side_by_side(
+        solved, names, part(progress, 0.3, 0.75)
+    )
+    offsets = {"intact": front, "reconstructed": front2}
+
+    told = [*before.materials.doubts, *after.materials.doubts]
+    told += [d for m in (before, after) for d in model_doubts(m)]
+    doubts: list[Doubt] = list(dict.fromkeys(told))
+    own: dict[str, Metrics] = {}
+    for model, read in ((before, first), (after, second)):
+        own[model.name] = {**model_figures(model), **read.figures}
+        if not any(c.follower_n > 0 for c in model.cases):
+            continue
+        own[model.name]["follower.offset_mm"] = Metric(
+            offsets[model.name], "mm", "Follower path set forward so that L4 keeps its angle",
+            ("LC-04",),
+        )  # fmt: skip
+    full = _full(after)
+    compared = compared_bone(after, intact, cut)
+    energy, ratio = energy_figures(after, before, new, _also_in(before, after, full), compared)
+    ratio = _spread(ratio, _also_in(before, after, full), full)
+    own["reconstructed"] |= energy
+    doubts += second.doubts
+    if options.catalogue == "full":
+        for model in (before, after):
+            extra, missing = _more(model, inp, endplate[1], part(progress, 0.75, 0.8))
+            doubts += [d for d in missing if d not in doubts]
+            for other in extra:
+                full_here = tuple(range(len(other.cases)))
+                read = _read(
+                    other, _Fields(other, ()), strengths, bars if model is after else (), full_here
+                )
+                own[model.name] |= read.figures
+                if model is after:
+                    second.table.extend(read.table)
+                    second.bars.extend(read.bars)
+                    doubts += read.doubts
+    figures: Metrics = {}
+    for case in cases:
+        for key, what in (
+            (f"{case.name}.stiffness_n_per_mm", "Stiffness"),
+            (f"{case.name}.stiffness_n_m_per_deg", "Stiffness against the moment"),
+            (f"{case.name}.l5_displacement_mm", "Displacement of L5"),
+        ):
+            if key not in own["intact"]:
+                continue
+            a, b = own["reconstructed"][key].value, own["intact"][key].value
+            assert isinstance(a, float)
+            assert isinstance(b, float)
+            short = "stiffness" if "stiffness" in key else "l5_displacement"
+            figures[f"mechanics.ratio.{case.name}.{short}"] = Metric(
+                a / b, "1", f"{what}, reconstructed over intact", case.rows
+            )
+    healing: HealingResult | None = None
+    if options.healing:
+        healing = heal(after, own["reconstructed"], strengths, part(progress, 0.8, 0.9))
+        doubts += [*healing.doubts, SCREWS_TIED]
+        figures |= {f"mechanics.healing.{key}": value for key, value in healing.figures.items()}
+    else:
+        doubts.append(BONDED)
     for name, values in own.items():
         figures |= {f"mechanics.{name}.{key}": value for key, value in values.items()}
-    figures["mechanics.calibration.slope"] = Metric(
-        calibration.slope, "1", "Density calibration, mg/cm3 per HU", ("CAL-01",)
-    )
-    figures["mechanics.calibration.offset"] = Metric(
-        calibration.offset, "mg/cm3", "Density calibration, offset", ("CAL-01",)
-    )
-    figures["mechanics.calibration.method"] = Metric(
-        calibration.method, "text", "Density calibration", ("CAL-01", "CAL-03")
-    )
-    figures["mechanics.law"] = Metric(
-        options.law, "text", "Bone law set", ("EM-08", "EM-10", "EM-14", "SP-MECH-01")
-    )
+    figures |= _calibration_figures(calibration, options)
     if options.envelope:
         for law in ("low", "high"):
-            progress(0.85 if law == "low" else 0.92, f"law envelope, {law}")
-            figures |= _envelope(law, after, inp, intact, calibration, porosity, endplate, cases)
+            progress(0.9 if law == "low" else 0.93, f"law envelope, {law}")
+            figures |= _envelope(
+                law, after, inp, intact, calibration, strengths, endplate, cases, s1
+            )
     else:
         doubts.append(SINGLE_LAW)
     doubts += STANDING_DOUBTS
     progress(0.96, "decks")
     results = {
-        m.name: _to_lps(
-            m, axes, cases, risks[m.name], ratio if m is after else np.empty((0, 0)), own[m.name]
-        )
-        for m in (before, after)
+        "intact": _to_lps(
+            before, axes, old, _full(before), first.risk, np.empty((0, 0)), own["intact"]
+        ),
+        "reconstructed": _to_lps(after, axes, new, full, second.risk, ratio, own["reconstructed"]),
     }
     decks = {
-        name: write_inp(
-            r.problem,
-            r.cases,
-            f"sacroplan {name} pelvis, bonded",
-            node_sets={
-                "L5_NODES": np.unique(r.mesh.elements[r.mesh.of("L5")]).astype(np.int32),
-                "LOADED": np.flatnonzero(np.abs(r.problem.loads).sum(axis=(1, 2))).astype(np.int32),
-            },
-        )
-        for name, r in results.items()
+        name: _deck(r.problem, r.cases, f"{name} pelvis, bonded") for name, r in results.items()
     }
+    if healing is not None:
+        decks |= _contact_decks(healing, axes)
     progress(1.0, "mechanics done")
     return MechanicsResult(
         results["intact"],
         results["reconstructed"],
         decks,
-        tuple(table),
+        tuple(second.table),
+        tuple(second.bars),
+        () if healing is None else healing.table,
+        None if healing is None else _seat_maps(healing, axes),
         calibration,
         dict(sorted(figures.items())),
         tuple(doubts),
     )
 
 
+def _deck(
+    problem: Problem, cases: tuple[str, ...], title: str, contact: Contact | None = None
+) -> bytes:
+    mesh = problem.mesh
+    return write_inp(
+        problem,
+        cases,
+        f"sacroplan {title}",
+        node_sets={
+            "L5_NODES": np.unique(mesh.elements[mesh.of("L5")]).astype(np.int32),
+            "LOADED": np.flatnonzero(np.abs(problem.loads).sum(axis=(1, 2))).astype(np.int32),
+        },
+        contact=contact,
+    )
+
+
+def _seat_maps(healing: HealingResult, axes: AxisFrame) -> SeatMaps:
+    """Displacement, motion, pressure and opening of the frictional stages, LPS."""
+    contact, mesh = healing.parted.contact, healing.parted.mesh
+    fields: dict[str, npt.NDArray[np.float32]] = {}
+    for c, (case, state) in enumerate(zip(healing.model.cases, healing.states, strict=True)):
+        u = healing.model.solution.displacement[:, :, c] @ axes.axes.T
+        fields[f"displacement_{case.name}_mm"] = u.astype(np.float32)
+        for name, values in (
+            ("motion_um", 1000.0 * state.slip_mm),
+            ("pressure_mpa", state.pressure_mpa),
+            ("opening_um", 1000.0 * np.maximum(state.opening_mm, 0.0)),
+        ):
+            key = name.replace("_", f"_{case.name}_", 1)
+            fields[key] = on_nodes(mesh, contact, values).astype(np.float32)
+    return SeatMaps(mesh.with_nodes(axes.to_world(mesh.nodes)), fields)
+
+
+def _contact_decks(healing: HealingResult, axes: AxisFrame) -> dict[str, bytes]:
+    """One deck per frictional stage: friction remembers, so a case may not follow another."""
+    contact = healing.parted.contact
+    turned = replace(contact, normal=contact.normal @ axes.axes.T)
+    out = {}
+    for c, case in enumerate(healing.model.cases):
+        problem, _ = _turned(healing.model, axes, [c])
+        out[f"frictional_{case.name}"] = _deck(
+            problem, (case.name,), f"reconstructed pelvis, {case.title}, frictional seats", turned
+        )
+    return out
+
+
+def _calibration_figures(calibration: Calibration, options: MechanicsOptions) -> Metrics:
+    return {
+        "mechanics.calibration.slope": Metric(
+            calibration.slope, "1", "Density calibration, mg/cm3 per HU", ("CAL-01",)
+        ),
+        "mechanics.calibration.offset": Metric(
+            calibration.offset, "mg/cm3", "Density calibration, offset", ("CAL-01",)
+        ),
+        "mechanics.calibration.method": Metric(
+            calibration.method, "text", "Density calibration", ("CAL-01", "CAL-03")
+        ),
+        "mechanics.law": Metric(
+            options.law, "text", "Bone law set", ("EM-08", "EM-10", "EM-14", "SP-MECH-01")
+        ),
+    }
+
+
 def _envelope(
     law: str,
-    model: _Local,
+    model: Solved,
     inp: MechanicsInput,
     intact: Anatomy,
     calibration: Calibration,
-    porosity: float,
+    strengths: Strengths,
     endplate: tuple[FloatArray, FloatArray],
     cases: tuple[LoadCase, ...],
+    s1: FloatArray,
 ) -> Metrics:
     """Motion, bone and metal figures of the reconstructed mesh under another law set."""
     mesh = model.problem.mesh
-    materials = assign(mesh, intact.raw, inp.volume, inp.axes, calibration, law, porosity)
-    other = _solved(model.name, mesh, model.report, materials, inp, endplate, cases, silent)
-    found = {
-        **_motion_figures(other, cases),
-        **_bone_figures(other, cases)[0],
-        **_metal_figures(other, cases, porosity)[0],
-    }
+    materials = assign(
+        mesh, intact.raw, inp.volume, inp.axes, calibration, law, strengths.porosity,
+        inp.porous_material,
+    )  # fmt: skip
+    other, _ = _solved(model.name, mesh, model.report, materials, inp, endplate, cases, s1, silent)
+    full = _full(other)
+    found = _read(other, _Fields(other, full), strengths, (), full).figures
     return {f"mechanics.envelope.{law}.{key}": value for key, value in found.items()}

@@ -308,7 +308,7 @@ def sections(r: Results) -> tuple[Section, ...]:
         )  # fmt: skip
         mechanics = (
             chapter(
-                "Mechanics", "mechanics", "calibration", "mechanics", tables=(mechanics_table(r),)
+                "Mechanics", "mechanics", "calibration", "mechanics", tables=mechanics_tables(r)
             ),
         )
     chapters = (
@@ -435,14 +435,21 @@ def lattice_table(r: Results) -> Table:
     return Table("Porous layers", columns, tuple(rows))
 
 
-def mechanics_table(r: Results) -> Table:
-    """Stress and safety per metal part and load case."""
-    rows = r.mechanics.table
-    columns = tuple(rows[0]) if rows else ("Part",)
+def mechanics_tables(r: Results) -> tuple[Table, ...]:
+    """Stress and safety per metal part, section forces of screws and rods, stages of healing."""
+    found = (
+        ("Metal parts under load", r.mechanics.table),
+        ("Forces in screws and rods", r.mechanics.bars),
+        ("Stages of healing", r.mechanics.healing),
+    )
+    return tuple(_rows_table(title, rows) for title, rows in found if rows)
+
+
+def _rows_table(title: str, rows: tuple[Mapping[str, str | float], ...]) -> Table:
     cells = tuple(
         tuple(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows
     )
-    return Table("Metal parts under load", columns, cells)
+    return Table(title, tuple(rows[0]), cells)
 
 
 def summary(r: Results) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from sacroplan.resection.plan import SIDES
 
 if TYPE_CHECKING:
     from sacroplan.fixation.rods import Rods
-    from sacroplan.mechanics.study import MechanicsInput, ModelResult
+    from sacroplan.mechanics.results import ModelResult, SeatMaps
+    from sacroplan.mechanics.study import MechanicsInput
 
 CORE = "implant_core"
 """Name of the implant's solid part in the model."""
@@ -32,12 +33,16 @@ class Mechanics:
     Attributes
     ----------
     table : one row per metal part and load case.
+    bars : section forces, one row per screw or rod and load case.
+    healing : one row per stage of healing; empty where they were not computed.
     cases : load case names, the order of the columns below.
     points : (n, 3) centroids of the implant core's elements, LPS mm.
     von_mises_mpa : (n, c) their von Mises stress.
     """
 
     table: tuple[Mapping[str, str | float], ...]
+    bars: tuple[Mapping[str, str | float], ...]
+    healing: tuple[Mapping[str, str | float], ...]
     cases: tuple[str, ...]
     points: FloatArray
     von_mises_mpa: FloatArray
@@ -85,7 +90,11 @@ def study_input(context: Context) -> MechanicsInput:
         context.config.patient.body_mass_kg,
         calibration=context.result("calibration"),
         options=MechanicsOptions(
-            bone_element_mm=table.bone_element_mm, metal_element_mm=table.metal_element_mm
+            envelope=table.envelope,
+            bone_element_mm=table.bone_element_mm,
+            metal_element_mm=table.metal_element_mm,
+            catalogue=table.catalogue,
+            healing=table.healing,
         ),
     )
 
@@ -100,10 +109,17 @@ def run(context: Context) -> StageOutput:
         files[f"dossier/mechanics/{name}.inp"] = _bytes(deck)
     for model in (result.intact, result.reconstructed):
         files[f"dossier/mechanics/{model.name}.vtu"] = _fields(model)
+    if result.seats is not None:
+        files["dossier/mechanics/frictional.vtu"] = _seats(result.seats)
     after = result.reconstructed
     core = after.mesh.part == after.mesh.names.index(CORE)
     shown = Mechanics(
-        result.table, after.cases, after.mesh.centroids[core], after.von_mises_mpa[core]
+        tuple(row for row in result.table if row["case"] in after.cases),
+        result.bars,
+        result.healing,
+        after.cases,
+        after.mesh.centroids[core],
+        after.von_mises_mpa[core],
     )
     # The calibration has told its doubts already; they stand beside these in the dossier.
     told = result.calibration.doubts
@@ -125,6 +141,16 @@ def _fields(model: ModelResult) -> Callable[[Path], None]:
         write_vtu(
             model.mesh.nodes, model.mesh.elements, model.point_data(), model.cell_data(), path
         )
+
+    return write
+
+
+def _seats(maps: SeatMaps) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        from sacroplan.formats.vtu import write_vtu
+
+        part = maps.mesh.part.astype("int32")
+        write_vtu(maps.mesh.nodes, maps.mesh.elements, maps.fields, {"part": part}, path)
 
     return write
 
