@@ -1,0 +1,63 @@
+"""Numbers to text in compiled loops: a lattice has more digits than an interpreter can write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+LONGEST = 24
+"""Characters of a number at most."""
+
+
+@njit(cache=True, nogil=True)
+def _fill(values, decimals, words, start, out):  # type: ignore[no-untyped-def]
+    """Write each row of integers (n, m) between the ``words``; bytes written."""
+    digits = np.empty(LONGEST, dtype=np.uint8)
+    at = 0
+    rows, columns = values.shape
+    for n in range(rows):
+        for c in range(columns + 1):
+            for w in range(start[c], start[c + 1]):
+                out[at] = words[w]
+                at += 1
+            if c == columns:
+                break
+            v = values[n, c]
+            if v < 0:
+                out[at] = 45  # minus
+                at += 1
+                v = -v
+            count = 0
+            while v > 0 or count <= decimals:
+                digits[count] = 48 + v % 10
+                v //= 10
+                count += 1
+            for d in range(count - 1, -1, -1):
+                out[at] = digits[d]
+                at += 1
+                if d == decimals and decimals > 0:
+                    out[at] = 46  # point
+                    at += 1
+    return at
+
+
+def rows(values: npt.ArrayLike, words: Sequence[str], decimals: int = 0) -> bytes:
+    """Rows of numbers (n, m) as ASCII, each between the ``words`` (m + 1), with fixed ``decimals``.
+
+    Beyond 9e18 units of the last decimal a number does not fit and an ``OverflowError`` is raised.
+    """
+    v = np.asarray(values)
+    if decimals:
+        scaled = np.rint(v * 10.0**decimals)
+        if scaled.size and not np.abs(scaled).max() < 2.0**62:
+            raise OverflowError("A coordinate is too large to be written.")
+        v = scaled
+    whole = np.ascontiguousarray(v, dtype=np.int64)
+    coded = [np.frombuffer(w.encode("ascii"), dtype=np.uint8) for w in words]
+    start = np.cumsum([0] + [len(w) for w in coded])
+    out = np.empty(len(whole) * (int(start[-1]) + LONGEST * whole.shape[1]), dtype=np.uint8)
+    used = _fill(whole, decimals, np.concatenate(coded), start, out)
+    return out[:used].tobytes()
