@@ -137,8 +137,8 @@ def local_thickness(order, radius, spacing, periodic, out):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True, parallel=True)
 def layer_values(  # type: ignore[no-untyped-def]
-    code, segments, start, listed, levels, scale, cells, to_coarse, clip, depth, rim, density,
-    graded, k0, forced, out,
+    code, segments, start, listed, levels, scale, cells, to_coarse, own, core, bond, touch, depth, rim,
+    density, graded, k0, forced, out,
 ):  # fmt: skip
     """Field of a layer, negative in its solid, on planes ``k0 ...`` of a fine grid: ``out`` (nk, nj, ni).
 
@@ -148,12 +148,14 @@ def layer_values(  # type: ignore[no-untyped-def]
     scale : mm a unit of the cell's field. cells (5,): cell edges per coarse step along u and v, cell
         edges per mm of depth, and the phases of u and v.
     to_coarse : (3, 4) fine grid coordinates i, j, k, 1 to coarse ones.
-    clip, depth, rim : coarse grids: outside the layer above 0, mm below the seat, within the rim below 0.
+    own, core : coarse grids, distances (mm, negative inside) to the layer and to the core that it goes on
+        into for ``bond`` mm; ``touch`` closes the slit on their shared face. No core where ``bond`` is 0.
+    depth, rim : coarse grids, mm below the seat, and within the rim below 0.
     density : coarse grid of relative densities, one number where ``graded`` is false.
     forced : (nk, nj, ni) 0 as computed, 1 void, 2 solid; or of size 0.
     """
     nk, nj, ni = out.shape
-    ci, cj, ck = clip.shape
+    ci, cj, ck = own.shape
     for row in prange(nk * nj):
         k, j = row // nj, row % nj
         for i in range(ni):
@@ -179,7 +181,11 @@ def layer_values(  # type: ignore[no-untyped-def]
             if 0.0 <= x < ci - 1 and 0.0 <= y < cj - 1 and 0.0 <= z < ck - 1:
                 a, b, c = int(x), int(y), int(z)
                 u, v, w = x - a, y - b, z - c
-                value = _linear(clip, a, b, c, u, v, w)
+                # Combined here and not on the coarse grid, where the shared face would be blurred.
+                value = _linear(own, a, b, c, u, v, w)
+                if bond > 0.0 and value > -bond:
+                    within = _linear(core, a, b, c, u, v, w) - touch
+                    value = min(value, max(value - bond, within))
                 if value < 0.0:
                     solid = _linear(rim, a, b, c, u, v, w)
                     if solid >= 0.0:

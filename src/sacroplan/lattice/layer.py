@@ -28,7 +28,7 @@ from sacroplan.lattice.cells import cell_of, level_of, slope, tables
 from sacroplan.lattice.facets import faceted_levels
 from sacroplan.lattice.marching import Block, march
 
-COARSE_MM = 0.3
+COARSE_MM = 0.25
 """Grid of the layer's own shape. Planes come out exact, bores of 5 mm within 0.003 mm."""
 
 TOUCH_MM = 0.02
@@ -56,9 +56,10 @@ class PorousLayer:
     cell : name. cell_mm, cell_depth_mm : edge of a cell along the seat, and below it.
     thickness_mm : of the layer, mean. density : relative, where not graded.
     geometry : coarse grid, axes u, v and the seat's normal (into the bone).
-    clip, depth, rim, graded : fields on it, see :func:`sacroplan.lattice._kernels.layer_values`.
+    own, core, depth, rim, graded : fields on it, see :func:`sacroplan.lattice._kernels.layer_values`.
+    clip : layer and bond in one field, negative inside, blurred by the grid where they meet.
     anchor : (3,) middle of the seat, where u and v are 0. body : the layer's solid. seat : its faces
-        towards the bone. bonded : whether it goes on into a core.
+        towards the bone. bond_mm : how far it goes on into the core, where there is one.
     """
 
     cell: str
@@ -67,6 +68,8 @@ class PorousLayer:
     thickness_mm: float
     density: float
     geometry: VolumeGeometry
+    own: npt.NDArray[np.float32]
+    core: npt.NDArray[np.float32] | None
     clip: npt.NDArray[np.float32]
     depth: npt.NDArray[np.float32]
     rim: npt.NDArray[np.float32]
@@ -74,7 +77,12 @@ class PorousLayer:
     anchor: FloatArray
     body: Surface
     seat: npt.NDArray[np.bool_]
-    bonded: bool
+    bond_mm: float
+
+    @property
+    def bonded(self) -> bool:
+        """Whether the lattice goes on into a core."""
+        return self.core is not None
 
     def fine_grid(
         self, spacing: npt.ArrayLike, direction: FloatArray | None = None
@@ -83,7 +91,7 @@ class PorousLayer:
         s = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (3,))
         d = self.geometry.direction if direction is None else direction
         # Room for the bond into the core on every side, and for the border that must be outside.
-        margin = evidence.value("SP-LAT-02", "bond") + TOUCH_MM if self.bonded else 0.0
+        margin = self.bond_mm + TOUCH_MM if self.bonded else 0.0
         local = self.body.vertices @ d
         low = local.min(axis=0) - margin - 2.0 * s
         n = np.ceil((local.max(axis=0) + margin + 2.0 * s - low) / s).astype(int) + 1
@@ -126,7 +134,9 @@ class PorousLayer:
         with ALL_CORES:
             _kernels.layer_values(
                 cell_of(self.cell).code, t.segments, t.start, t.listed, levels,
-                self.cell_mm / slope(self.cell), cells, to_coarse, self.clip, self.depth, self.rim,
+                self.cell_mm / slope(self.cell), cells, to_coarse, self.own,
+                self.own if self.core is None else self.core, self.bond_mm if self.bonded else 0.0,
+                TOUCH_MM, self.depth, self.rim,
                 density, self.graded is not None, k0, none if forced is None else forced, out,
             )  # fmt: skip
         return out
@@ -201,11 +211,12 @@ def fill(
     n = unit(area[seat].sum(axis=0))
     frame = _axes(n, np.eye(3) if axes is None else np.asarray(axes, dtype=np.float64))
     geometry = grid_around(body.vertices, COARSE_MM, bond_mm + 4.0 * COARSE_MM, body.frame, frame)
-    own = distance_field(body, geometry)
-    clip = own.values
+    own = distance_field(body, geometry).values
+    clip, near = own, None
     if core is not None and bond_mm > 0.0:
         near = distance_field(core, geometry).values
-        clip = np.minimum(clip, np.maximum(clip - np.float32(bond_mm), near - np.float32(TOUCH_MM)))
+        within = np.maximum(own - np.float32(bond_mm), near - np.float32(TOUCH_MM))
+        clip = np.minimum(own, within)
     depth = _depth(body, seat, geometry, n)
     reach = _thickness(body, seat, area, n)
     rim = np.full(geometry.shape, np.float32(1.0))
@@ -224,8 +235,9 @@ def fill(
     weight = np.linalg.norm(area[seat], axis=1)
     anchor = np.average(body.triangles[seat].mean(axis=1), axis=0, weights=weight)
     return PorousLayer(
-        cell, cell_mm, reach / rows, reach, mean, geometry, clip.astype(np.float32), depth,
-        rim.astype(np.float32), graded, anchor, body, seat, core is not None and bond_mm > 0.0,
+        cell, cell_mm, reach / rows, reach, mean, geometry, own, near,
+        clip.astype(np.float32), depth, rim.astype(np.float32), graded, anchor, body, seat,
+        bond_mm,
     )  # fmt: skip
 
 
