@@ -58,11 +58,12 @@ def cell_values(kind, points, segments, start, listed):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def bottleneck(order, radius, shape, wrap):  # type: ignore[no-untyped-def]
-    """Largest radius that leads through a grid from its first to its last plane along axis 0.
+def bottleneck(order, shape, wrap):  # type: ignore[no-untyped-def]
+    """Narrowest place on the widest way through a grid from its first to its last plane along axis 0.
 
-    Grid points (numbered C-wise, ``shape``) are joined in ``order`` of falling ``radius`` to all 26
-    neighbours until the two planes are connected. ``wrap`` closes the grid along axes 1 and 2.
+    Grid points (numbered C-wise, ``shape``) are joined in ``order`` of falling radius to all 26 neighbours
+    until the two planes are connected; the point that does it is returned, -1 where none does. ``wrap``
+    closes the grid along axes 1 and 2.
     """
     ni, nj, nk = shape
     total = ni * nj * nk
@@ -88,8 +89,8 @@ def bottleneck(order, radius, shape, wrap):  # type: ignore[no-untyped-def]
                     if parent[m] >= 0:
                         _join(parent, n, m)
         if _root(parent, total) == _root(parent, total + 1):
-            return radius[n]
-    return 0.0
+            return n
+    return -1
 
 
 @njit(cache=True, nogil=True)
@@ -105,34 +106,6 @@ def _join(parent, a, b):  # type: ignore[no-untyped-def]
     a, b = _root(parent, a), _root(parent, b)
     if a != b:
         parent[max(a, b)] = min(a, b)
-
-
-@njit(cache=True, nogil=True)
-def local_thickness(order, radius, spacing, periodic, out):  # type: ignore[no-untyped-def]
-    """Radius of the largest inscribed sphere that covers each grid point, into ``out`` (zeros).
-
-    ``order`` numbers the points inside by falling ``radius``, which is a length like ``spacing``.
-    """
-    ni, nj, nk = radius.shape
-    for n in order:
-        i, j, k = n // (nj * nk), (n // nk) % nj, n % nk
-        r = radius[i, j, k]
-        reach = int(r / spacing)
-        limit = (r / spacing) ** 2
-        for a0 in range(i - reach, i + reach + 1):
-            a = a0 % ni if periodic else a0
-            if a < 0 or a >= ni:
-                continue
-            for b0 in range(j - reach, j + reach + 1):
-                b = b0 % nj if periodic else b0
-                if b < 0 or b >= nj:
-                    continue
-                for c0 in range(k - reach, k + reach + 1):
-                    c = c0 % nk if periodic else c0
-                    if c < 0 or c >= nk:
-                        continue
-                    if (a0 - i) ** 2 + (b0 - j) ** 2 + (c0 - k) ** 2 <= limit and out[a, b, c] < r:
-                        out[a, b, c] = r
 
 
 @njit(cache=True, nogil=True, parallel=True)

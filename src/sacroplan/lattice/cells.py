@@ -50,11 +50,11 @@ CELLS: Mapping[str, Cell] = {
     c.name: c
     for c in (
         Cell("gyroid_network", "skeletal gyroid", "network", 0, (0.10, 0.60)),
-        Cell("gyroid_sheet", "sheet gyroid", "sheet", 1, (0.10, 0.60)),
+        Cell("gyroid_sheet", "sheet gyroid", "sheet", 1, (0.15, 0.60)),
         Cell("diamond_network", "skeletal diamond", "network", 2, (0.10, 0.60)),
-        Cell("diamond_strut", "diamond of round struts", "strut", 3, (0.05, 0.50)),
+        Cell("diamond_strut", "diamond of round struts", "strut", 3, (0.10, 0.50)),
         Cell(
-            "dodecahedron_strut", "rhombic dodecahedron of round struts", "strut", 3, (0.05, 0.50)
+            "dodecahedron_strut", "rhombic dodecahedron of round struts", "strut", 3, (0.10, 0.50)
         ),
     )
 }

@@ -12,6 +12,7 @@ Stiffness matrices are in Voigt order xx yy zz yz xz xy with engineering shear.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -92,12 +93,14 @@ class Homogenised:
     steps: tuple[int, ...]
 
 
-def _preconditioner(shape: tuple[int, int, int], stiffness: FloatArray) -> FloatArray:
+@lru_cache(maxsize=2)
+def _preconditioner(shape: tuple[int, int, int], poisson: float) -> FloatArray:
     """(ni, nj, nk // 2 + 1, 6) inverse symbol of the solid grid: xx yy zz yz xz xy."""
     from scipy.fft import rfftn
 
     from sacroplan.lattice import _fe_kernels
 
+    stiffness, _ = element(isotropic(1.0, poisson))
     full = np.ones(shape)
     symbol = np.empty((*shape[:2], shape[2] // 2 + 1, 3, 3))
     for n in range(3):
@@ -146,7 +149,7 @@ def homogenise(
     c = isotropic(1.0, poisson)
     stiffness, forces = element(c)
     with ALL_CORES:
-        inverse = _preconditioner(shape, stiffness)
+        inverse = _preconditioner(shape, poisson)
         loads = np.zeros((6, *shape, 3))
         for n in range(6):
             _fe_kernels.load(s, forces[n], loads[n])

@@ -217,7 +217,7 @@ def fill(
         near = distance_field(core, geometry).values
         within = np.maximum(own - np.float32(bond_mm), near - np.float32(TOUCH_MM))
         clip = np.minimum(own, within)
-    depth = _depth(body, seat, geometry, n)
+    depth = _depth(body, seat, geometry, n, clip < 3.0 * COARSE_MM)
     reach = _thickness(body, seat, area, n)
     rim = np.full(geometry.shape, np.float32(1.0))
     if rim_mm > 0.0 and lateral.any():
@@ -251,9 +251,13 @@ def _axes(normal: FloatArray, axes: FloatArray) -> FloatArray:
 
 
 def _depth(
-    body: Surface, seat: npt.NDArray[np.bool_], geometry: VolumeGeometry, n: FloatArray
+    body: Surface,
+    seat: npt.NDArray[np.bool_],
+    geometry: VolumeGeometry,
+    n: FloatArray,
+    near: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float32]:
-    """Depth below the seat (mm), on a plane exactly, below a curved seat by distance."""
+    """Depth below the seat (mm): on a plane exactly, below a curved seat exact where ``near`` the layer."""
     used = np.unique(body.faces[seat])
     height = body.vertices[used] @ n
     if np.ptp(height) <= FLAT_MM:
@@ -261,9 +265,14 @@ def _depth(
         return np.ascontiguousarray(
             np.broadcast_to((height.mean() - k).astype(np.float32), geometry.shape)
         )
+    import igl
+
     faces = Surface(body.vertices, body.faces[seat], body.frame)
-    thickness = float(np.ptp(body.vertices @ n))
-    return np.asarray(distance_to_faces(faces, geometry, min(thickness, 4.0)), dtype=np.float32)
+    out = distance_to_faces(faces, geometry)
+    points = geometry.to_world(np.argwhere(near).astype(np.float64))
+    squared = igl.point_mesh_squared_distance(points, faces.vertices, faces.faces)[0]
+    out[near] = np.sqrt(squared).astype(np.float32)
+    return out
 
 
 def _thickness(
