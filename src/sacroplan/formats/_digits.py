@@ -13,8 +13,8 @@ LONGEST = 24
 
 
 @njit(cache=True, nogil=True)
-def _fill(values, decimals, words, start, out):  # type: ignore[no-untyped-def]
-    """Write each row of integers (n, m) between the ``words``; bytes written."""
+def _fill(values, decimals, words, start, out, ends):  # type: ignore[no-untyped-def]
+    """Write each row of integers (n, m) between the ``words``; ``ends`` (n,) gets where each stops."""
     digits = np.empty(LONGEST, dtype=np.uint8)
     at = 0
     rows, columns = values.shape
@@ -41,7 +41,7 @@ def _fill(values, decimals, words, start, out):  # type: ignore[no-untyped-def]
                 if d == decimals and decimals > 0:
                     out[at] = 46  # point
                     at += 1
-    return at
+        ends[n] = at
 
 
 def rows(values: npt.ArrayLike, words: Sequence[str], decimals: int = 0) -> bytes:
@@ -49,6 +49,13 @@ def rows(values: npt.ArrayLike, words: Sequence[str], decimals: int = 0) -> byte
 
     Beyond 9e18 units of the last decimal a number does not fit and an ``OverflowError`` is raised.
     """
+    return rows_and_ends(values, words, decimals)[0]
+
+
+def rows_and_ends(
+    values: npt.ArrayLike, words: Sequence[str], decimals: int = 0
+) -> tuple[bytes, npt.NDArray[np.int64]]:
+    """:func:`rows`, and (n,) the byte at which each row ends."""
     v = np.asarray(values)
     if decimals:
         scaled = np.rint(v * 10.0**decimals)
@@ -59,5 +66,7 @@ def rows(values: npt.ArrayLike, words: Sequence[str], decimals: int = 0) -> byte
     coded = [np.frombuffer(w.encode("ascii"), dtype=np.uint8) for w in words]
     start = np.cumsum([0] + [len(w) for w in coded])
     out = np.empty(len(whole) * (int(start[-1]) + LONGEST * whole.shape[1]), dtype=np.uint8)
-    used = _fill(whole, decimals, np.concatenate(coded), start, out)
-    return out[:used].tobytes()
+    ends = np.zeros(len(whole), dtype=np.int64)
+    _fill(whole, decimals, np.concatenate(coded), start, out, ends)
+    used = int(ends[-1]) if len(ends) else 0
+    return out[:used].tobytes(), ends

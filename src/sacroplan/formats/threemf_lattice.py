@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan.errors import FormatError
-from sacroplan.formats._digits import rows
+from sacroplan.formats._digits import rows, rows_and_ends
 from sacroplan.formats.stl import SurfaceBlock
 from sacroplan.formats.threemf import MATERIAL_ID, head, mesh_of, opened, tail, write_package
 from sacroplan.geometry.frames import FloatArray
@@ -224,13 +224,17 @@ def _slice(one: PlaneSlice) -> bytes:
         rows(points, ('<s:vertex x="', '" y="', '"/>\n'), _DECIMALS),
         b"</s:vertices>\n",
     ]
-    first = 0
-    for ring in one.outlines:
-        after = np.arange(first + 1, first + len(ring) + 1)
-        after[-1] = first  # closed
+    # Each point's segment leads to the next one; an outline's last leads back to its first.
+    length = np.array([len(ring) for ring in one.outlines])
+    stop = np.cumsum(length)
+    after = np.arange(1, len(points) + 1)
+    after[stop - 1] = stop - length
+    text, ends = rows_and_ends(after[:, None], ('<s:segment v2="', '"/>'))
+    begin = 0
+    for first, last in zip((stop - length).tolist(), ends[stop - 1].tolist(), strict=True):
         pieces.append(f'<s:polygon startv="{first}">'.encode())
-        pieces.append(rows(after[:, None], ('<s:segment v2="', '"/>')))
+        pieces.append(text[begin:last])
         pieces.append(b"</s:polygon>\n")
-        first += len(ring)
+        begin = last
     pieces.append(b"</s:slice>\n")
     return b"".join(pieces)

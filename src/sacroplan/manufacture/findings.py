@@ -23,6 +23,9 @@ MOST_VOXELS = 3_000_000
 OPENING_VOXELS = 2.5
 """Voxels across the narrowest way out that the grid can judge."""
 
+STATIONS = 15
+"""Places along a hole at which it is measured."""
+
 RAYS = 32
 """Directions in which a hole is measured."""
 
@@ -118,12 +121,16 @@ def pockets(surface: Surface, opening_mm: float) -> Pockets:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hole:
-    """A hole as planned: a point (3,) inside it, its axis (3,), and its diameter (mm)."""
+    """A hole as planned: a point (3,) inside it, its axis (3,), its diameter (mm), and how far to either
+
+    side of the point it is looked at.
+    """
 
     name: str
     point: FloatArray
     axis: FloatArray
     diameter_mm: float
+    reach_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +155,15 @@ def measure_holes(tree: FaceTree, holes: Sequence[Hole], up: FloatArray) -> tupl
         u = perpendicular(axis)
         v = np.cross(axis, u)
         ways = np.cos(turn)[:, None] * u + np.sin(turn)[:, None] * v
-        start = np.broadcast_to(hole.point, ways.shape).copy()
-        there, _ = tree.first_hits(start, np.ascontiguousarray(ways), 0.0)
-        back, _ = tree.first_hits(start, np.ascontiguousarray(-ways), 0.0)
-        across = float((there + back).min())
-        walled = bool(np.isfinite(there + back).all()) and bool(
-            (there + back < 3.0 * hole.diameter_mm).all()
-        )
+        along = np.linspace(-hole.reach_mm, hole.reach_mm, STATIONS if hole.reach_mm else 1)
+        starts = np.repeat(hole.point + along[:, None] * axis, RAYS, axis=0)
+        ways = np.tile(ways, (len(along), 1))
+        there, _ = tree.first_hits(starts, ways, 0.0)
+        back, _ = tree.first_hits(starts, -ways, 0.0)
+        across = (there + back).reshape(-1, RAYS)
+        # Only where there is wall all round: beyond the hole's ends rays leave, or meet something else.
+        walled = (across < 1.5 * hole.diameter_mm).all(axis=1)
+        measured = float(across[walled].min()) if walled.any() else None
         lying = float(np.degrees(np.arccos(min(1.0, abs(float(axis @ unit(up)))))))
-        out.append(HoleCheck(hole.name, hole.diameter_mm, across if walled else None, lying))
+        out.append(HoleCheck(hole.name, hole.diameter_mm, measured, lying))
     return tuple(out)

@@ -25,6 +25,12 @@ Form = Literal["triangles", "beams", "slices"]
 WINDOW_POINTS = 24
 """Points along a cell's edge for measuring sizes on the finished surface."""
 
+WINDOW_CELLS = 2
+"""Cells along the window's sides."""
+
+STEEPEST = 0.15
+"""Slope of the seat against the layer's axis up to which a box holds whole cells, 9 degrees."""
+
 MARGIN_MM = 1.0
 """Surface beyond the window that its spheres can touch: more than the radius of any pore."""
 
@@ -150,11 +156,10 @@ def check_layer(
     for block in solid.blocks() if blocks is None else blocks:
         known = np.concatenate([before, block.vertices])
         faces = block.faces - base
-        t = known[faces] - centre
-        cross = np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0])
+        volume, area = kernels.volume_and_area(known, faces, centre)
         sums.count += len(faces)
-        sums.volume += float(np.einsum("ij,ij->i", t[:, 0], np.cross(t[:, 1], t[:, 2])).sum()) / 6.0
-        sums.area += 0.5 * float(np.linalg.norm(cross, axis=1).sum())
+        sums.volume += volume / 6.0
+        sums.area += 0.5 * area
         kernels.edge_ledger(block.faces, ledger)
         if window is not None:
             near.append(_near(known, faces, window, frame, cut))
@@ -184,38 +189,37 @@ def check_layer(
 def _window(layer: PorousLayer) -> tuple[FloatArray, FloatArray] | None:
     """Box (low, high) in the layer's axes, whole cells wide, that lies inside the porous part.
 
-    Its middle is the place furthest from rims and edges; None where even there no two cells fit, or the
-    layer is graded or curved, so that a box says nothing about the whole.
+    Its middle is the place furthest from rims and edges where the seat lies across the layer's axis; None
+    where even there no :data:`WINDOW_CELLS` fit, or the layer is graded, so that a box says nothing.
     """
+    from scipy.ndimage import distance_transform_cdt
+
     if layer.graded is not None:
         return None
-    used = np.unique(layer.body.faces[layer.seat])
-    n = layer.geometry.direction[:, 2]
-    if np.ptp(layer.body.vertices[used] @ n) > 0.25 * layer.cell_depth_mm:
+    depth, half = layer.depth, 0.5 * layer.thickness_mm
+    inside = (layer.own < 0.0) & (layer.rim > 0.0)
+    # In every column across the layer the grid point nearest to half its depth.
+    off = np.where(inside, np.abs(depth - half), np.inf)
+    k = np.argmin(off, axis=2)
+    column = np.take_along_axis(off, k[..., None], axis=2)[..., 0]
+    found = np.take_along_axis(depth, k[..., None], axis=2)[..., 0]
+    porous = column < COARSE_MM
+    height = k * COARSE_MM + np.where(porous, found - half, 0.0)
+    slope = np.hypot(*np.gradient(height, COARSE_MM))
+    level = porous & (slope < STEEPEST)
+    if not level.any():
         return None
-    from scipy.ndimage import distance_transform_edt
-
-    half = 0.5 * layer.thickness_mm
-    k = round(float(layer.geometry.to_index(layer.anchor - half * n)[2]))
-    porous = (layer.rim[:, :, k] > 0.0) & (layer.clip[:, :, k] < 0.0)
-    if not porous.any():
+    room = distance_transform_cdt(np.pad(level, 1), "chessboard")[1:-1, 1:-1] * COARSE_MM
+    # Equal rooms: the first in the grid's order, so that the same layer gives the same window.
+    i, j = np.unravel_index(int(np.argmax(room)), room.shape)
+    reach = 0.5 * WINDOW_CELLS * layer.cell_mm
+    if room[i, j] < reach + COARSE_MM:
         return None
-    inner = distance_transform_edt(np.pad(porous, 1))[1:-1, 1:-1] * COARSE_MM
-    i, j = np.unravel_index(int(np.argmax(inner)), inner.shape)
-    cells = int((inner[i, j] - COARSE_MM) / 2.0**0.5 // (0.5 * layer.cell_mm))
-    cells = min(cells, 2)
-    if cells < 2:
-        return None
-    middle = (
-        layer.geometry.to_world(np.array([i, j, k], dtype=np.float64)) @ layer.geometry.direction
-    )
-    top = float(layer.anchor @ n)
-    low = np.array([middle[0] - 0.5 * cells * layer.cell_mm, middle[1] - 0.5 * cells * layer.cell_mm,
-                    top - layer.thickness_mm])  # fmt: skip
-    high = np.array(
-        [middle[0] + 0.5 * cells * layer.cell_mm, middle[1] + 0.5 * cells * layer.cell_mm, top]
-    )
-    return low, high
+    g = layer.geometry
+    u, v, n = g.to_world(np.array([i, j, 0.0])) @ g.direction
+    top = n + float(height[i, j]) + half
+    low = np.array([u - reach, v - reach, top - layer.thickness_mm])
+    return low, np.array([u + reach, v + reach, top])
 
 
 def _near(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,14 @@ def implant_holes(context: Context) -> tuple[Hole, ...]:
     implant = context.result("implant")
     if implant is None:
         return ()
-    # A little deeper than half way, below the head's countersink and above the porous layer.
     screws = tuple(
-        Hole(s.name, s.head + 0.6 * (s.bone_entry - s.head), s.direction, s.hole_diameter_mm)
+        Hole(
+            s.name,
+            0.5 * (s.head + s.bone_entry),
+            s.direction,
+            s.hole_diameter_mm,
+            0.5 * float(((s.bone_entry - s.head) ** 2).sum() ** 0.5),
+        )
         for s in implant.wing_screws
     )
     sutures = tuple(
@@ -269,8 +275,9 @@ def lattice_files(
     grid_mm = float(solid.grid.spacing_mm[0])
     layer_mm = evidence.value("AM-06", "layer") / 1000.0
 
-    def stack() -> Iterator[Slice]:
-        return slices(sliced(solid.layer, grid_mm, layer_mm, axes))
+    @cache
+    def stack() -> tuple[Slice, ...]:
+        return tuple(slices(sliced(solid.layer, grid_mm, layer_mm, axes)))
 
     def threemf(path: Path) -> None:
         body = solid.layer.body
