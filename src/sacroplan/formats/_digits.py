@@ -44,6 +44,38 @@ def _fill(values, decimals, words, start, out, ends):  # type: ignore[no-untyped
         ends[n] = at
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _put(out, f, at, value):  # type: ignore[no-untyped-def]
+    """A float32 as two halves of 16 bits, low half first."""
+    bits = np.float32(value).view(np.uint32)
+    out[f, 2 * at] = bits & np.uint32(0xFFFF)
+    out[f, 2 * at + 1] = bits >> np.uint32(16)
+
+
+@njit(cache=True, nogil=True)
+def stl_records(vertices, faces, out):  # type: ignore[no-untyped-def]
+    """Binary STL records of the faces as 16-bit words, ``out`` (m, 25): normal, corners, nothing.
+
+    The normal is of unit length, or zero for a face without area.
+    """
+    for f in range(faces.shape[0]):
+        a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = np.sqrt(nx * nx + ny * ny + nz * nz)
+        if length > 0.0:
+            nx, ny, nz = nx / length, ny / length, nz / length
+        _put(out, f, 0, nx)
+        _put(out, f, 1, ny)
+        _put(out, f, 2, nz)
+        for d in range(3):
+            _put(out, f, 3 + d, a[d])
+            _put(out, f, 6 + d, b[d])
+            _put(out, f, 9 + d, c[d])
+        out[f, 24] = 0
+
+
 def rows(values: npt.ArrayLike, words: Sequence[str], decimals: int = 0) -> bytes:
     """Rows of numbers (n, m) as ASCII, each between the ``words`` (m + 1), with fixed ``decimals``.
 

@@ -72,11 +72,8 @@ def write_stl_blocks(
         before, base = np.zeros((0, 3)), 0
         for block in blocks:
             known = np.concatenate([before, block.vertices])
-            corners = known[block.faces - base]
-            records = np.zeros(len(corners), dtype=_RECORD)
-            records["normal"] = _normals(corners)
-            records["corners"] = corners
-            stream.write(records.tobytes())
+            records = _records(known, block.faces - base)
+            stream.write(memoryview(records).cast("B"))
             count += len(records)
             before, base = block.vertices, block.first
         if not 0 < count < 2**32:
@@ -88,11 +85,13 @@ def write_stl_blocks(
     return count
 
 
-def _normals(corners: FloatArray) -> FloatArray:
-    """(n, 3) unit normals of triangles (n, 3, 3); zero for one without area."""
-    n = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(n, axis=1, keepdims=True)
-    return np.asarray(np.divide(n, length, out=np.zeros_like(n), where=length > 0))
+def _records(vertices: FloatArray, faces: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """(m, 25) words of the triangles' records, the bytes of which :func:`stl_bytes` writes."""
+    from sacroplan.formats._digits import stl_records
+
+    out = np.empty((len(faces), _RECORD.itemsize // 2), dtype=np.uint16)
+    stl_records(vertices, faces, out)
+    return out.astype("<u2", copy=False)
 
 
 def write_stl(surface: Surface, path: str | os.PathLike[str], name: str) -> None:

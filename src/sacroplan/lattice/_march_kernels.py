@@ -232,3 +232,12 @@ def volume_and_area(vertices, faces, centre):  # type: ignore[no-untyped-def]
         volume += (a[0] - centre[0]) * nx + (a[1] - centre[1]) * ny + (a[2] - centre[2]) * nz
         area += np.sqrt(nx * nx + ny * ny + nz * nz)
     return volume, area
+
+
+@njit(cache=True, nogil=True)
+def place(points, step, origin):  # type: ignore[no-untyped-def]
+    """Grid coordinates (n, 3) to LPS in place: ``origin`` (3,) plus ``step`` (3, 3) times each."""
+    for n in range(points.shape[0]):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        for d in range(3):
+            points[n, d] = step[d, 0] * x + step[d, 1] * y + step[d, 2] * z + origin[d]

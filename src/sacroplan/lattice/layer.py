@@ -40,8 +40,14 @@ FLAT_MM = 0.01
 FACING = 0.8
 """Cosine to the way from the core above which a face looks at the bone; below, it is an edge or a bore."""
 
-SLAB = 16
-"""Planes of the fine grid in memory at once."""
+SLAB_POINTS = 2_000_000
+"""Grid points of a slab: its triangles then take a few hundred megabytes, however wide the layer."""
+
+KEPT_POINTS = 100_000_000
+"""Up to so many points the field is kept (0.4 GB) rather than computed again for the triangles."""
+
+FORCED = np.float32(1e-3)
+"""Value (mm) that a grid point gets when it is made void or solid."""
 
 FloatField = Callable[[FloatArray], FloatArray]
 """Relative density (n,) at LPS points (n, 3)."""
@@ -324,6 +330,7 @@ class Solid:
     forced : (nk, nj, ni) see the kernel; None where nothing is forced.
     vertices : of its surface, exactly; triangles are about twice as many.
     loose, loose_mm3 : pieces left out and their volume. closed, closed_mm3 : pores filled.
+    field : (nk, nj, ni) kept where it is small enough; None where it is computed when asked for.
     """
 
     layer: PorousLayer
@@ -335,24 +342,31 @@ class Solid:
     loose_mm3: float
     closed: int
     closed_mm3: float
+    field: npt.NDArray[np.float32] | None = None
 
     @property
     def triangles(self) -> int:
         """Triangles of the surface, within a few handles."""
         return 2 * self.vertices
 
-    def slabs(self, size: int = SLAB) -> Iterator[npt.NDArray[np.float32]]:
+    def slabs(self) -> Iterator[npt.NDArray[np.float32]]:
         """The field, slab by slab (n, nj, ni)."""
-        for k in range(0, self.grid.shape[2], size):
-            n = min(size, self.grid.shape[2] - k)
+        for k, n in _slabs(self.grid):
+            if self.field is not None:
+                yield self.field[k : k + n]
+                continue
             forced = None if self.forced is None else self.forced[k : k + n]
             yield self.layer.values(self.grid, k, n, self.levels, forced)
 
     def blocks(self) -> Iterator[Block]:
         """The surface in LPS mm, block by block; see :class:`sacroplan.lattice.marching.Block`."""
+        from sacroplan.lattice import _march_kernels
+
         ni, nj, nk = self.grid.shape
+        step = np.ascontiguousarray(self.grid.direction * self.grid.spacing_mm)
         for block in march(self.slabs(), (nk, nj, ni)):
-            yield Block(self.grid.to_world(block.vertices), block.first, block.faces)
+            _march_kernels.place(block.vertices, step, self.grid.origin)
+            yield block
 
     def surface(self) -> Surface:
         """The whole surface in memory: for small layers."""
@@ -383,9 +397,12 @@ def solidify(
     levels = faceted_levels(layer.cell, layer.cell_mm / float(grid.spacing_mm[0]), flat)
     ni, nj, nk = grid.shape
     inside = np.empty((nk, nj, ni), dtype=bool)
-    for k in range(0, nk, SLAB):
-        n = min(SLAB, nk - k)
-        inside[k : k + n] = layer.values(grid, k, n, levels) < 0.0
+    field = np.empty((nk, nj, ni), dtype=np.float32) if inside.size <= KEPT_POINTS else None
+    for k, n in _slabs(grid):
+        phi = layer.values(grid, k, n, levels)
+        inside[k : k + n] = phi < 0.0
+        if field is not None:
+            field[k : k + n] = phi
     if not inside.any():
         raise PlanError(
             f"Nothing of the {cell_of(layer.cell).title} lies inside the layer at {np.max(spacing):g} mm."
@@ -395,6 +412,12 @@ def solidify(
 
     def force(mask: npt.NDArray[np.bool_], to: int) -> None:
         nonlocal forced
+        if field is not None:
+            # As the kernel does, see layer_values.
+            field[mask] = (
+                np.maximum(field[mask], FORCED) if to == 1 else np.minimum(field[mask], -FORCED)
+            )
+            return
         if forced is None:
             forced = np.zeros(inside.shape, dtype=np.uint8)
         forced[mask] = to
@@ -421,8 +444,16 @@ def solidify(
     del pores
     vertices = int(_kernels.count_edges(inside))
     return Solid(
-        layer, grid, levels, forced, vertices, len(loose), loose_mm3, len(closed), closed_mm3
+        layer, grid, levels, forced, vertices, len(loose), loose_mm3, len(closed), closed_mm3, field
     )
+
+
+def _slabs(grid: VolumeGeometry) -> Iterator[tuple[int, int]]:
+    """First plane and number of planes of each slab."""
+    ni, nj, nk = grid.shape
+    size = max(1, SLAB_POINTS // (ni * nj))
+    for k in range(0, nk, size):
+        yield k, min(size, nk - k)
 
 
 def _pieces(
