@@ -26,6 +26,7 @@ from sacroplan.geometry.primitives import box
 from sacroplan.geometry.surface import Surface
 from sacroplan.lattice.beams import beams
 from sacroplan.lattice.layer import Solid, fill, solidify
+from sacroplan.lattice.marching import Block
 from sacroplan.lattice.slices import Slice, build_axes, sliced, slices
 
 HERE = AxisFrame("test", np.array([10.0, -20.0, 300.0]), np.eye(3))
@@ -242,3 +243,11 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, solid: Solid) -> 
     with pytest.raises(FormatError, match="CLI header"):
         write_cli("x // y", stack(solid), tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_block_without_faces_is_no_trouble(tmp_path: Path, solid: Solid) -> None:
+    whole = list(solid.blocks())
+    empty = Block(np.zeros((0, 3)), 0, np.zeros((0, 3), dtype=np.int64))
+    count = write_stl_blocks([empty, *whole], tmp_path / "a.stl", "x")
+    assert count == sum(len(b.faces) for b in whole)
+    assert read_stl(tmp_path / "a.stl").is_closed

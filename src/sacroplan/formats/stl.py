@@ -73,7 +73,7 @@ def write_stl_blocks(
         for block in blocks:
             known = np.concatenate([before, block.vertices])
             records = _records(known, block.faces - base)
-            stream.write(memoryview(records).cast("B"))
+            stream.write(records.tobytes())
             count += len(records)
             before, base = block.vertices, block.first
         if not 0 < count < 2**32:
