@@ -104,6 +104,8 @@ def curves() -> None:
         axis.loglog(x, x, ":", color="#888888", label="Voigt")
         axis.set_title(cell.title, fontsize=9)
         axis.set_xlabel("relative density")
+        axis.set_xticks([0.1, 0.2, 0.3, 0.6], ["0.1", "0.2", "0.3", "0.6"])
+        axis.minorticks_off()
         axis.legend(fontsize=7)
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("modulus / solid modulus")

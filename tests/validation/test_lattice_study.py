@@ -24,4 +24,5 @@ def test_sixty_voxels_an_edge_are_within_three_percent_of_ninety_six(name: str) 
     )
     assert e60 == pytest.approx(e96, rel=0.03)
     assert g60 == pytest.approx(g96, rel=0.03)
-    assert effective(name, 0.30, 1.0, 0.36).e_mpa[0] == pytest.approx(e60, rel=1e-3)
+    # The table's 48 voxels an edge.
+    assert effective(name, 0.30, 1.0, 0.36).e_mpa[0] == pytest.approx(e96, rel=0.04)

@@ -17,7 +17,7 @@ from sacroplan.geometry.volume import grid_around
 MOST_POINTS = 2000
 """Places kept of one finding: enough for a picture."""
 
-MOST_VOXELS = 3_000_000
+MOST_VOXELS = 1_500_000
 """Grid of the search for trapped powder: seconds, and a tenth of a gigabyte."""
 
 OPENING_VOXELS = 2.5
