@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sacroplan import evidence
-from sacroplan.errors import Doubt, PlanError
+from sacroplan.errors import PlanError
 from sacroplan.lattice import properties
 from sacroplan.lattice.cells import CELLS, cell_of, level_of
 
@@ -96,31 +96,3 @@ def _too_thin(
             f", or a skeletal gyroid, whose struts are {same:.2f} mm at the same pores and density"
         )
     return text + "."
-
-
-def doubts(lattice: LatticeDefinition) -> tuple[Doubt, ...]:
-    """Reservations about a lattice that can be printed: thin struts, pores or porosity off the window."""
-    out = []
-    thin = evidence.quantity("AM-03", "strut").lower or 0.0
-    if lattice.strut_um < 1000.0 * thin:
-        out.append(
-            Doubt(
-                "implant",
-                "implant.lattice.strut",
-                f"The lattice's struts of {lattice.strut_um:.0f} um are thinner than {1000 * thin:.0f} um, "
-                "the usual minimum of laser melting.",
-                ("AM-03",),
-            )
-        )
-    pore = evidence.value("AM-05", "lattice_pore")
-    if lattice.pore_um < pore:
-        out.append(
-            Doubt(
-                "implant",
-                "implant.lattice.powder",
-                f"The lattice's throats of {lattice.pore_um:.0f} um are narrower than {pore:.0f} um; powder "
-                "may stay.",
-                ("AM-05",),
-            )
-        )
-    return tuple(out)
