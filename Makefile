@@ -39,6 +39,7 @@ lint: $(DEV_STAMP)
 bench: $(DEV_STAMP)
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/registry.py
+	$(PY) benchmarks/lattice.py
 
 validate: $(DEV_STAMP)
 	sh tools/system-packages.sh

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sacroplan.banner import BANNER_SHORT
 from sacroplan.errors import FormatError
-from sacroplan.formats.atomic import write_bytes
+from sacroplan.formats.atomic import replaced_file, write_bytes
 from sacroplan.formats.images import read_file
-from sacroplan.geometry.frames import DEFAULT_FRAME
+from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray
 from sacroplan.geometry.surface import Surface
 
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -22,15 +24,74 @@ _HASH = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], d
 """Large odd factors, one a coordinate."""
 
 
-def stl_bytes(surface: Surface, name: str) -> bytes:
-    """The bytes :func:`write_stl` writes."""
+class SurfaceBlock(Protocol):
+    """A piece of a surface that arrives bit by bit.
+
+    ``vertices`` (n, 3) LPS mm are new, numbered from ``first``; ``faces`` (m, 3) name vertices of this
+    block or of the one before it.
+    """
+
+    @property
+    def vertices(self) -> FloatArray:
+        """(n, 3) new vertices."""
+
+    @property
+    def first(self) -> int:
+        """Number of the first of them."""
+
+    @property
+    def faces(self) -> npt.NDArray[np.int64]:
+        """(m, 3) vertex numbers."""
+
+
+def _header(name: str) -> bytes:
     text = f"SPACE=LPS UNIT=mm {BANNER_SHORT} {name}"
     # Non-ASCII names would make the header longer than its characters.
-    header = text.encode("ascii", "replace")[:_HEADER_BYTES].ljust(_HEADER_BYTES, b" ")
+    return text.encode("ascii", "replace")[:_HEADER_BYTES].ljust(_HEADER_BYTES, b" ")
+
+
+def stl_bytes(surface: Surface, name: str) -> bytes:
+    """The bytes :func:`write_stl` writes."""
     records = np.zeros(len(surface.faces), dtype=_RECORD)
     records["normal"] = surface.face_normals
     records["corners"] = surface.triangles
-    return header + len(records).to_bytes(4, "little") + records.tobytes()
+    return _header(name) + len(records).to_bytes(4, "little") + records.tobytes()
+
+
+def write_stl_blocks(
+    blocks: Iterable[SurfaceBlock], path: str | os.PathLike[str], name: str
+) -> int:
+    """Write a surface that arrives in blocks as binary STL; number of triangles.
+
+    Two blocks are in memory at a time, however large the surface. Same blocks, same bytes. Raises
+    :class:`FormatError` for no triangle at all, for more than STL can count, or a failed write.
+    """
+    count = 0
+    with replaced_file(path) as stream:
+        stream.write(_header(name) + bytes(4))
+        before, base = np.zeros((0, 3)), 0
+        for block in blocks:
+            known = np.concatenate([before, block.vertices])
+            records = _records(known, block.faces - base)
+            stream.write(records.tobytes())
+            count += len(records)
+            before, base = block.vertices, block.first
+        if not 0 < count < 2**32:
+            raise FormatError(
+                f"{path}: the surface of {name!r} has {count} triangles; an STL file holds 1 to 2^32 - 1."
+            )
+        stream.seek(_HEADER_BYTES)
+        stream.write(count.to_bytes(4, "little"))
+    return count
+
+
+def _records(vertices: FloatArray, faces: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """(m, 25) words of the triangles' records, the bytes of which :func:`stl_bytes` writes."""
+    from sacroplan.formats._digits import stl_records
+
+    out = np.empty((len(faces), _RECORD.itemsize // 2), dtype=np.uint16)
+    stl_records(vertices, faces, out)
+    return out.astype("<u2", copy=False)
 
 
 def write_stl(surface: Surface, path: str | os.PathLike[str], name: str) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
@@ -27,6 +27,9 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 100_000
 _LEVEL = 1
 """Deflate level: six takes twice the time for a file a fifth smaller."""
+MATERIAL_ID = 1
+"""Number of the base material, where a model has one."""
+
 _STANDARD = {"Title", "Designer", "Description", "Copyright", "LicenseTerms", "Rating",
              "Application"}  # fmt: skip
 
@@ -68,26 +71,69 @@ def _metadata(title: str, metadata: Mapping[str, str]) -> Iterator[str]:
         yield f"<metadata name={quoteattr(key)}>{escape(value)}</metadata>\n"
 
 
-def _model(
-    parts: Sequence[tuple[str, Surface]], title: str, metadata: Mapping[str, str]
-) -> Iterator[bytes]:
-    yield (
+def head(
+    title: str,
+    metadata: Mapping[str, str],
+    material: str | None,
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
+    """Begin of a model, up to its first object.
+
+    ``material`` becomes the base material :data:`MATERIAL_ID`. ``extensions`` gives prefix and namespace of
+    the ones that a reader must know.
+    """
+    more = "".join(f" xmlns:{p}={quoteattr(n)}" for p, n in (extensions or {}).items())
+    if extensions:
+        more += f' requiredextensions="{" ".join(extensions)}"'
+    text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}" xmlns:sp="{_OWN}">\n'
+        f'<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}" xmlns:sp="{_OWN}"{more}>\n'
         + "".join(_metadata(title, metadata))
         + "<resources>\n"
-    ).encode()
-    for number, (name, surface) in enumerate(parts, start=1):
-        yield (
-            f'<object id="{number}" type="model" name={quoteattr(name)}><mesh><vertices>\n'
-        ).encode()
-        # + 0.0 turns -0.0 into 0.0; nine digits are a nanometre at patient scale.
-        yield from _rows('<vertex x="%.9g" y="%.9g" z="%.9g"/>\n', surface.vertices + 0.0)
-        yield b"</vertices><triangles>\n"
-        yield from _rows('<triangle v1="%d" v2="%d" v3="%d"/>\n', surface.faces)
-        yield b"</triangles></mesh></object>\n"
-    items = "".join(f'<item objectid="{n}"/>' for n in range(1, len(parts) + 1))
-    yield f"</resources>\n<build>{items}</build>\n</model>\n".encode()
+    )
+    if material is not None:
+        text += (
+            f'<basematerials id="{MATERIAL_ID}"><base name={quoteattr(material)} '
+            'displaycolor="#8D99A6FF"/></basematerials>\n'
+        )
+    return text.encode()
+
+
+def opened(number: int, name: str, material: str | None, more: str = "") -> bytes:
+    """Begin of an object, up to its ``mesh``."""
+    of = "" if material is None else f' pid="{MATERIAL_ID}" pindex="0"'
+    return f'<object id="{number}" type="model" name={quoteattr(name)}{of}{more}>'.encode()
+
+
+def mesh_of(surface: Surface) -> Iterator[bytes]:
+    """The ``mesh`` of a surface."""
+    yield b"<mesh><vertices>\n"
+    # + 0.0 turns -0.0 into 0.0; nine digits are a nanometre at patient scale.
+    yield from _rows('<vertex x="%.9g" y="%.9g" z="%.9g"/>\n', surface.vertices + 0.0)
+    yield b"</vertices><triangles>\n"
+    yield from _rows('<triangle v1="%d" v2="%d" v3="%d"/>\n', surface.faces)
+    yield b"</triangles></mesh>"
+
+
+def tail(numbers: Sequence[int]) -> bytes:
+    """End of a model that builds the objects ``numbers``."""
+    items = "".join(f'<item objectid="{n}"/>' for n in numbers)
+    return f"</resources>\n<build>{items}</build>\n</model>\n".encode()
+
+
+def _model(
+    parts: Sequence[tuple[str, Surface]],
+    title: str,
+    metadata: Mapping[str, str],
+    material: str | None,
+) -> Iterator[bytes]:
+    yield head(title, metadata, material)
+    first = 1 if material is None else MATERIAL_ID + 1
+    for number, (name, surface) in enumerate(parts, start=first):
+        yield opened(number, name, material)
+        yield from mesh_of(surface)
+        yield b"</object>\n"
+    yield tail(range(first, first + len(parts)))
 
 
 def write_3mf(
@@ -95,11 +141,12 @@ def write_3mf(
     path: str | os.PathLike[str],
     title: str,
     metadata: Mapping[str, str] | None = None,
+    material: str | None = None,
 ) -> None:
     """Write closed surfaces (LPS mm) as one 3MF file, each an object of its own with its name.
 
     ``metadata`` entries stand in the file under the ``sp`` namespace; the research-only banner is
-    its Description. Same parts, same bytes.
+    its Description; ``material`` names what every part is made of. Same parts, same bytes.
 
     Raises
     ------
@@ -113,6 +160,12 @@ def write_3mf(
         raise FormatError(f"{path}: two parts carry the same name: {sorted(names)}.")
     for name, surface in parts:
         surface.require_closed(name)
+
+    write_package(path, _model(parts, title, metadata or {}, material))
+
+
+def write_package(path: str | os.PathLike[str], model: Iterable[bytes]) -> None:
+    """Write the pieces of a ``3dmodel.model`` as a 3MF file, whole or not at all."""
 
     def entry(name: str) -> zipfile.ZipInfo:
         info = zipfile.ZipInfo(name, _DATE)
@@ -129,9 +182,9 @@ def write_3mf(
     ):
         archive.writestr(entry("[Content_Types].xml"), _CONTENT_TYPES)
         archive.writestr(entry("_rels/.rels"), _RELATIONS)
-        with archive.open(entry("3D/3dmodel.model"), "w", force_zip64=True) as model:
-            for block in _model(parts, title, metadata or {}):
-                model.write(block)
+        with archive.open(entry("3D/3dmodel.model"), "w", force_zip64=True) as target:
+            for block in model:
+                target.write(block)
 
 
 def read_3mf(

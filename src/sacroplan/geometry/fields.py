@@ -129,6 +129,28 @@ def distance_to_faces(
     return np.asarray(np.sqrt(squared) * np.float32(h))
 
 
+def near_faces(
+    surface: Surface, geometry: VolumeGeometry, within_mm: float
+) -> npt.NDArray[np.bool_]:
+    """Grid points within ``within_mm`` of a face, exactly; far cheaper than all distances.
+
+    Raises :class:`GeometryError` on an anisotropic grid.
+    """
+    from sacroplan.geometry import _kernels
+
+    h = float(geometry.spacing_mm[0])
+    if not np.allclose(geometry.spacing_mm, h, rtol=1e-6):
+        raise GeometryError("Distance fields need an isotropic grid.")
+    vertices = _in_index_space(surface, geometry)
+    squared = np.full(geometry.shape, np.inf, dtype=np.float32)
+    nearest = np.full(geometry.shape, -1, dtype=np.int32)
+    band = within_mm / h
+    _kernels.splat_triangles(
+        vertices, surface.faces, np.array(geometry.shape), band, squared, nearest
+    )
+    return np.asarray(squared <= band**2)
+
+
 def contour(
     geometry: VolumeGeometry, values: npt.NDArray[np.floating], level: float = 0.0
 ) -> Surface:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
-
+from sacroplan import evidence
 from sacroplan.errors import PlanError
+from sacroplan.lattice import properties
+from sacroplan.lattice.cells import CELLS, cell_of, level_of
 
-CELL_SAMPLES = 48
-"""Samples per unit cell for measuring struts and pores: 1/48 of 1 mm is 21 micrometres."""
-
-TYPES = ("gyroid_network",)
-"""Cells that can be defined. A sheet gyroid of the same density has walls too thin to print."""
+TYPES = tuple(CELLS)
+"""Cells that can be defined; see :data:`sacroplan.lattice.cells.CELLS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +19,12 @@ class LatticeDefinition:
 
     Attributes
     ----------
-    cell_type : one of :data:`TYPES`; ``gyroid_network`` is solid where
-        ``sin x cos y + sin y cos z + sin z cos x > level`` with x = 2 pi X / cell_mm, axes of the pelvis.
-    cell_mm : edge of the cubic unit cell. level : of the inequality above.
-    porosity : void share in [0, 1]. pore_um : largest sphere that passes through the network's throats.
-    strut_um : largest sphere that passes through the solid. thickness_mm : of the layer.
-    rows : evidence behind the numbers.
+    cell_type : one of :data:`TYPES`. cell_mm : edge of the cubic unit cell along the seat.
+    level : the cell's field lies below it in the solid (:mod:`sacroplan.lattice.cells`).
+    porosity : void share in [0, 1]. pore_um : throat, the largest sphere that passes through the pores.
+    strut_um : the largest sphere that passes through the solid; for a sheet the way through that 5 % of
+        its surface fall short of. Both measured on the cell (:mod:`sacroplan.lattice.sizes`).
+    thickness_mm : of the layer. rows : evidence behind the numbers.
     """
 
     cell_type: str
@@ -41,57 +37,62 @@ class LatticeDefinition:
     rows: tuple[str, ...] = ("POR-1", "POR-3", "POR-4", "SP-IMP-09")
 
     @property
+    def density(self) -> float:
+        """Relative density, 0 to 1."""
+        return 1.0 - self.porosity
+
+    @property
     def cells_through(self) -> float:
         """Unit cells through the layer's thickness."""
         return self.thickness_mm / self.cell_mm
 
 
 def define(
-    cell_mm: float, porosity: float, thickness_mm: float, cell_type: str = "gyroid_network"
+    cell_mm: float,
+    porosity: float,
+    thickness_mm: float,
+    cell_type: str = "gyroid_network",
+    printer_strut_mm: float | None = None,
 ) -> LatticeDefinition:
-    """A lattice of given cell (mm) and porosity (0-1), with its pore and strut measured."""
-    if cell_type not in TYPES:
-        raise PlanError(f"Lattice cell {cell_type!r} is not known; known are {list(TYPES)}.")
-    if not 0.4 <= porosity <= 0.9:
-        raise PlanError(
-            f"A porosity of {porosity:g} was asked; the gyroid network hangs together from 0.4 to 0.9."
-        )
-    level, pore, strut = _network_gyroid(round(porosity, 6))
-    scale = 1000.0 * cell_mm
-    return LatticeDefinition(
-        cell_type, cell_mm, level, porosity, pore * scale, strut * scale, thickness_mm
+    """A lattice of given cell (mm) and porosity (0 to 1), with its pore and strut measured.
+
+    ``printer_strut_mm`` is the thinnest strut or wall of the user's own machine.
+
+    Raises
+    ------
+    PlanError : an unknown cell, a porosity at which it does not hang together, or struts thinner than
+        any that was ever printed (AM-02-THIN) or than ``printer_strut_mm``.
+    """
+    cell = cell_of(cell_type)
+    if not cell_mm > 0.0:
+        raise PlanError(f"A cell of {cell_mm:g} mm was asked; its edge must be above 0.")
+    level = level_of(cell_type, 1.0 - porosity)
+    sizes = properties.sizes(cell_type, 1.0 - porosity).scaled(1000.0 * cell_mm)
+    strut = sizes.strut(cell.kind)
+    printed = evidence.value("AM-02-THIN", "wall")
+    least, why = max(
+        (printed, "the thinnest wall that laser melting has printed [AM-02-THIN]"),
+        (printer_strut_mm or 0.0, "the printer's minimum"),
     )
+    if strut < 1000.0 * least:
+        raise PlanError(_too_thin(cell_type, strut, sizes.throat, porosity, least, why))
+    return LatticeDefinition(cell_type, cell_mm, level, porosity, sizes.throat, strut, thickness_mm)
 
 
-@lru_cache(maxsize=8)
-def _network_gyroid(porosity: float) -> tuple[float, float, float]:
-    """Level, throat and strut diameter of a unit cell, in cell edges."""
-    from scipy.ndimage import distance_transform_edt
-
-    n = CELL_SAMPLES
-    x = 2.0 * np.pi * (np.arange(n) + 0.5) / n
-    a, b, c = np.meshgrid(x, x, x, indexing="ij")
-    g = np.sin(a) * np.cos(b) + np.sin(b) * np.cos(c) + np.sin(c) * np.cos(a)
-    level = float(np.quantile(g, porosity))
-    solid = np.tile(g > level, (3, 3, 3))
-    m = slice(n // 2, n // 2 + 2 * n)  # two cells, away from the block's border
-    diameters = []
-    for phase in (~solid, solid):
-        # A voxel centre's distance to the nearest centre across the wall is half a voxel too long.
-        radius = distance_transform_edt(phase)[m, m, m] - 0.5
-        diameters.append(2.0 * _percolation_radius(radius) / n)
-    return level, diameters[0], diameters[1]
-
-
-def _percolation_radius(radius: npt.NDArray[np.float64]) -> float:
-    """Largest r for which ``radius >= r`` connects the two faces of the first axis."""
-    from scipy.ndimage import label
-
-    levels = np.unique(np.round(radius[radius > 0], 3))
-    low, high = 0, len(levels) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        pieces, _ = label(radius >= levels[middle])
-        crossing = np.intersect1d(pieces[0][pieces[0] > 0], pieces[-1][pieces[-1] > 0])
-        low, high = (middle, high) if len(crossing) else (low, middle - 1)
-    return float(levels[low])
+def _too_thin(
+    cell_type: str, strut_um: float, throat_um: float, porosity: float, least_mm: float, why: str
+) -> str:
+    """Why a lattice is refused, with the skeletal gyroid of the same pore and porosity beside it."""
+    cell = cell_of(cell_type)
+    what = "walls" if cell.kind == "sheet" else "struts"
+    text = (
+        f"At {throat_um:.0f} um pores and {100 * (1 - porosity):.0f} % density the {cell.title} has {what} "
+        f"of {strut_um / 1000:.2f} mm, below {least_mm:g} mm, {why}; take a larger cell or less porosity"
+    )
+    if cell_type != "gyroid_network":
+        other = properties.sizes("gyroid_network", 1.0 - porosity)
+        same = other.bar / other.throat * throat_um / 1000.0
+        text += (
+            f", or a skeletal gyroid, whose struts are {same:.2f} mm at the same pores and density"
+        )
+    return text + "."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,17 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, GeometryError
 from sacroplan.geometry.frames import FloatArray, unit
 from sacroplan.geometry.surface import Surface
-from sacroplan.geometry.walls import measure_walls
+from sacroplan.geometry.walls import Walls, measure_walls
+from sacroplan.manufacture.findings import (
+    Hole,
+    HoleCheck,
+    Places,
+    Pockets,
+    measure_holes,
+    places,
+    pockets,
+    supports,
+)
 from sacroplan.metrics import Metric, Metrics
 
 Process = Literal["LPBF", "EBM", "SLS"]
@@ -27,6 +38,9 @@ LIP_SHARE = 0.0005
 PLATE_MM = 0.1
 """Faces within this of the lowest point stand on the plate."""
 
+LYING_DEG = 45.0
+"""A hole whose axis leans further than this from the build direction lies; its roof hangs (AM-01)."""
+
 DIRECTIONS = 200
 """Build directions tried: about 14 degrees apart."""
 
@@ -35,13 +49,18 @@ DIRECTIONS = 200
 class ProcessLimits:
     """What a process can do: wall (mm), self-supporting angle (degrees, None: powder carries), box (mm).
 
-    ``rows`` are the evidence rows behind wall, angle and box.
+    ``rows`` are the evidence rows behind wall, angle and box. ``hole_mm`` is the smallest hole, through
+    which powder leaves as well; ``lying_mm`` the largest lying hole that carries itself, None where powder
+    carries it. ``density`` (g/cm3) of the material, None where it is not known.
     """
 
     wall_mm: float
     angle_deg: float | None
     box_mm: tuple[float, float, float]
     rows: tuple[str, str, str]
+    hole_mm: float = field(default_factory=lambda: evidence.value("AM-04", "hole"))
+    lying_mm: float | None = None
+    density: float | None = None
 
 
 def limits(process: Process) -> ProcessLimits:
@@ -52,12 +71,14 @@ def limits(process: Process) -> ProcessLimits:
         return ProcessLimits(
             value("AM-02", "wall"), value("AM-01", "lpbf"), (width, width, width),
             ("AM-02", "AM-01", "AM-10-LPBF"),
+            lying_mm=value("AM-04", "lying"), density=value("SP-IMP-01", "density"),
         )  # fmt: skip
     if process == "EBM":
         width, height = value("AM-10", "plate_edge"), value("AM-10", "height")
         return ProcessLimits(
             value("AM-02-EBM", "wall"), value("AM-01", "ebm"), (width, width, height),
             ("AM-02-EBM", "AM-01", "AM-10"),
+            value("AM-04", "hole_ebm"), value("AM-04", "lying"), value("SP-IMP-01", "density"),
         )  # fmt: skip
     if process == "SLS":
         width, height = value("SP-MAN-01", "width"), value("SP-MAN-01", "height")
@@ -87,6 +108,10 @@ class PartCheck:
     thin_percent : share of the surface whose wall is below the process's limit.
     thinnest : (3,) LPS point of the thinnest wall.
     overhang_percent : share of the surface that needs support. build_direction : (3,) LPS, up.
+    wall_share_mm : walls that 1, 5 and 50 % of the surface fall short of.
+    mass_g : of the process's material. support_mm3 : of straight supports below what hangs.
+    pockets : room from which powder has no way out. holes : planned ones, measured.
+    where : places behind the figures, for pictures.
     """
 
     name: str
@@ -110,6 +135,12 @@ class PartCheck:
     overhang_percent: float
     build_direction: FloatArray
     doubts: tuple[Doubt, ...]
+    wall_share_mm: tuple[float, float, float] | None = None
+    mass_g: float | None = None
+    support_mm3: float = 0.0
+    pockets: Pockets | None = None
+    holes: tuple[HoleCheck, ...] = ()
+    where: tuple[Places, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -151,11 +182,31 @@ class PartCheck:
                 self.thin_percent, "%", "surface with walls below the limit", (wall, "SP-MAN-02"),
                 None, evidence.value("SP-MAN-02", "thin"),
             ),
+            "mass": Metric(self.mass_g, "g", "mass", ("SP-IMP-01",)),
+            "support_volume": Metric(
+                self.support_mm3 / 1000.0, "cm3", "straight supports below what hangs", (angle,)
+            ),
             "overhang": Metric(
                 self.overhang_percent, "%", "surface that needs support in the build direction",
                 (angle, "SP-MAN-02"), None, support,
             ),
         }  # fmt: skip
+        for n, name in enumerate(("p01", "p05", "p50")):
+            share = None if self.wall_share_mm is None else self.wall_share_mm[n]
+            out[f"wall.{name}"] = Metric(
+                share, "mm", f"wall that {int(name[1:])} % of the surface fall short of", (wall,)
+            )
+        if self.pockets is not None:
+            out["pockets"] = Metric(
+                len(self.pockets.points), "count",
+                f"places without a way out of {self.pockets.opening_mm:.2g} mm for powder",
+                ("AM-04", "AM-05"), None, 0.0,
+            )  # fmt: skip
+        for hole in self.holes:
+            out[f"hole.{hole.name}"] = Metric(
+                hole.measured_mm, "mm", f"hole {hole.name}, planned {hole.planned_mm:g} mm", ("AM-04",),
+                can.hole_mm,
+            )  # fmt: skip
         for n, (size, most) in enumerate(zip(self.size_mm, sorted(can.box_mm), strict=True)):
             out["size." + ("min", "mid", "max")[n]] = Metric(
                 float(size),
@@ -173,8 +224,9 @@ def check_part(
     kind: str,
     process: Process,
     build_direction: FloatArray | None = None,
+    holes: Sequence[Hole] = (),
 ) -> PartCheck:
-    """Examine one part, named ``kind`` in figures and doubts, for ``process``.
+    """Examine one part, named ``kind`` in figures and doubts, for ``process``; measure its ``holes``.
 
     Without ``build_direction`` (3,) the one of :data:`DIRECTIONS` with least overhang is taken.
     Nothing about the part raises: an open surface is a finding. An empty one raises
@@ -200,6 +252,9 @@ def check_part(
     )
     up = best_direction(surface, area, can) if build_direction is None else unit(build_direction)
     overhang = overhang_percent(surface, up, can)
+    hanging = supports(surface, tree, up, can.angle_deg, PLATE_MM)
+    trapped = pockets(surface, can.hole_mm) if closed else None
+    measured = measure_holes(tree, holes, up)
     check = PartCheck(
         kind, process, len(surface.faces), closed, bodies, crossings, which,
         int((area < 1e-12).sum()), surface.volume_mm3 if closed else None, float(area.sum()),
@@ -209,9 +264,44 @@ def check_part(
         None if wall is None else float(np.percentile(wall.chords, 5.0)),
         None if wall is None else 100.0 * wall.share_below(can.wall_mm),
         None if wall is None else wall.points[wall.thinnest(LIP_SHARE)], overhang, up, (),
+        _shares(wall),
+        None if can.density is None or not closed else can.density * surface.volume_mm3 / 1000.0,
+        hanging.volume_mm3, trapped, measured,
+        tuple(_where(surface, wall, can, which, hanging.faces, hanging.height_mm, trapped)),
     )  # fmt: skip
-    values = {name: getattr(check, name) for name in check.__dataclass_fields__}
-    return PartCheck(**{**values, "doubts": _doubts(check, can)})
+    return replace(check, doubts=_doubts(check, can))
+
+
+def _shares(wall: Walls | None) -> tuple[float, float, float] | None:
+    """Walls that 1, 5 and 50 % of the surface fall short of."""
+    if wall is None:
+        return None
+    found = np.percentile(wall.walls, [1.0, 5.0, 50.0])
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def _where(
+    surface: Surface,
+    wall: Walls | None,
+    can: ProcessLimits,
+    crossing: npt.NDArray[np.int64],
+    hanging: npt.NDArray[np.int64],
+    height: FloatArray,
+    trapped: Pockets | None,
+) -> list[Places]:
+    """Places behind the figures; only of what was found."""
+    out = []
+    corners = surface.triangles
+    if wall is not None:
+        thin = wall.walls < can.wall_mm
+        out.append(places("thin walls", "mm", wall.points[thin], wall.walls[thin]))
+    out.append(places("overhangs", "mm", corners[hanging].mean(axis=1), height))
+    if len(crossing):
+        middle = corners[crossing[:, 0]].mean(axis=1)
+        out.append(places("crossing faces", "count", middle, np.ones(len(middle))))
+    if trapped is not None:
+        out.append(places("trapped powder", "mm3", trapped.points, trapped.room_mm3))
+    return [one for one in out if len(one.points)]
 
 
 def overhang_percent(surface: Surface, up: FloatArray, can: ProcessLimits) -> float:
@@ -320,6 +410,26 @@ def _doubts(check: PartCheck, can: ProcessLimits) -> tuple[Doubt, ...]:
             "cannot be removed; open each with two holes.",
             "AM-05",
         )
+    if check.pockets is not None and len(check.pockets.points) > (check.voids or 0):
+        at = ", ".join(f"{c:.0f}" for c in check.pockets.points[0])
+        say(
+            "powder",
+            f"{len(check.pockets.points)} places have no way out as wide as "
+            f"{check.pockets.opening_mm:.2g} mm for powder, the first at ({at}) mm; widen their openings.",
+            "AM-04", "AM-05",
+        )  # fmt: skip
+    for hole in check.holes:
+        if hole.measured_mm is not None and hole.measured_mm < can.hole_mm:
+            say("hole", f"hole {hole.name} measures {hole.measured_mm:.2f} mm, {can.hole_mm:g} mm print "
+                "open.", "AM-04")  # fmt: skip
+        if (
+            can.lying_mm is not None
+            and hole.lying_deg > LYING_DEG
+            and (hole.measured_mm or hole.planned_mm) > can.lying_mm
+        ):
+            say("hole_lying", f"hole {hole.name} of {hole.planned_mm:.1f} mm lies {hole.lying_deg:.0f} "
+                f"degrees to the build direction; above {can.lying_mm:g} mm it sags, draw it as a tear-drop.",
+                "AM-04")  # fmt: skip
     if check.thin_percent is not None and check.thin_percent > evidence.value("SP-MAN-02", "thin"):
         say(
             "wall",

@@ -110,6 +110,7 @@ class Results:
         self.options = context.result("options")
         self.guides = context.result("guides")
         self.mechanics = context.result("mechanics")
+        self.prints = context.result("print")
         self.records: Mapping[str, StageRecord] = context.records
         self.case_id = context.config.case.id
         self.config = context.config
@@ -362,7 +363,7 @@ def sections(r: Results) -> tuple[Section, ...]:
                 ),
             )
         ),
-        chapter("Print files", "print", "print"),
+        chapter("Print files", "print", "print", **printing(r)),
     )  # fmt: skip
     return chapters
 
@@ -381,6 +382,20 @@ def stiffness_of(r: Results) -> dict[str, str]:
     if intact is not None and intact.value:
         words += f" ({100.0 * float(own.value) / float(intact.value):.0f} % of intact)"
     return {"implant_supplemented": words}
+
+
+def printing(r: Results) -> dict[str, Any]:
+    """Tables and pictures of the print checks."""
+    from sacroplan.report.printing import print_pictures, print_tables
+
+    surfaces = {g.name: g.surface for g in r.guides.guides}
+    if r.implant is not None:
+        surfaces |= {"implant_core": r.implant.core}
+    view = view_frame(r.landmarks.frames["pelvis"])
+    return {
+        "tables": print_tables(r.prints),
+        "pictures": print_pictures(r.prints, surfaces, view),
+    }
 
 
 def resection_words(r: Results) -> tuple[str, ...]:

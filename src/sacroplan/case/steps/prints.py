@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +20,28 @@ from sacroplan.metrics import Metric, Metrics
 
 if TYPE_CHECKING:
     from sacroplan.fixation.rods import Rods
+    from sacroplan.geometry.frames import FloatArray
+    from sacroplan.lattice.layer import Solid
+    from sacroplan.lattice.slices import Slice
     from sacroplan.manufacture.checks import PartCheck
     from sacroplan.manufacture.clash import Clashes
+    from sacroplan.manufacture.findings import Hole
+    from sacroplan.manufacture.layers import LayerCheck
 
 IMPLANT_PROCESS = "LPBF"
 GUIDE_PROCESS = "SLS"
+IMPLANT_MATERIAL = "Ti-6Al-4V ELI"
+GUIDE_MATERIAL = "PA12"
 
 
 @dataclass(frozen=True, eq=False)
 class Prints:
-    """Checks per printed part, clashes per pair, names of the print files."""
+    """Checks per printed part and per porous layer, clashes per pair, names of the print files."""
 
     checks: tuple[PartCheck, ...]
     clashes: Clashes | None
     files: tuple[str, ...]
+    layers: tuple[LayerCheck, ...] = ()
 
 
 def implant_parts(context: Context) -> dict[str, Surface]:
@@ -43,6 +52,50 @@ def implant_parts(context: Context) -> dict[str, Surface]:
     return {"implant_core": implant.core} | {
         f"implant_porous_{n}": s for n, s in sorted(implant.porous.items())
     }
+
+
+def implant_holes(context: Context) -> tuple[Hole, ...]:
+    """The implant's round holes as planned."""
+    from sacroplan.manufacture.findings import Hole
+
+    implant = context.result("implant")
+    if implant is None:
+        return ()
+    screws = tuple(
+        Hole(
+            s.name,
+            0.5 * (s.head + s.bone_entry),
+            s.direction,
+            s.hole_diameter_mm,
+            0.5 * float(((s.bone_entry - s.head) ** 2).sum() ** 0.5),
+        )
+        for s in implant.wing_screws
+    )
+    sutures = tuple(
+        Hole(f"suture_{n + 1}", h.centre, h.axis, h.diameter_mm)
+        for n, h in enumerate(implant.suture_holes)
+    )
+    return screws + sutures
+
+
+def implant_layers(context: Context) -> dict[str, Solid]:
+    """The implant's porous layers, filled with their lattice, on the grid of their triangles."""
+    from sacroplan import evidence
+    from sacroplan.lattice.layer import fill, solidify
+
+    implant = context.result("implant")
+    if implant is None:
+        return {}
+    axes = context.result("landmarks").frames["pelvis"].axes
+    grid_mm = evidence.value("SP-LAT-01", "grid")
+    out = {}
+    for name, body in sorted(implant.porous.items()):
+        wanted = implant.lattice[name]
+        layer = fill(
+            body, implant.core, wanted.cell_type, wanted.cell_mm, 1.0 - wanted.porosity, axes=axes
+        )
+        out[name] = solidify(layer, grid_mm)
+    return out
 
 
 def model_parts(context: Context) -> dict[str, Surface]:
@@ -107,6 +160,7 @@ def run(context: Context) -> StageOutput:
     """Check and export."""
     from sacroplan.manufacture.checks import check_part
     from sacroplan.manufacture.clash import clashes
+    from sacroplan.manufacture.layers import check_layer, form_of
 
     guides: Guides = context.result("guides")
     implant = implant_parts(context)
@@ -118,7 +172,8 @@ def run(context: Context) -> StageOutput:
     doubts: list[Doubt] = []
     for n, (name, surface, process) in enumerate(printed):
         context.progress(0.4 * n / len(printed), f"checking {name}")
-        check = check_part(surface, name, process)  # type: ignore[arg-type]
+        holes = implant_holes(context) if name == "implant_core" else ()
+        check = check_part(surface, name, process, holes=holes)  # type: ignore[arg-type]
         checks.append(check)
         metrics |= check.metrics()
         doubts += check.doubts
@@ -128,11 +183,25 @@ def run(context: Context) -> StageOutput:
     if found is not None:
         metrics |= found.metrics()
         doubts += found.doubts
-    context.progress(0.7, "print files")
+    context.progress(0.6, "porous layers")
+    solids = implant_layers(context)
+    layers = []
+    for name, solid in solids.items():
+        layer = check_layer(name, solid, form_of(solid.layer.cell, solid.triangles))
+        layers.append(layer)
+        metrics |= layer.metrics()
+        doubts += layer.doubts
+    context.progress(0.8, "print files")
     files = print_files(context, implant, guide_parts)
+    up = next((c.build_direction for c in checks if c.name == "implant_core"), None)
+    for layer in layers:
+        files |= lattice_files(context, layer, solids[layer.name], up)
     metrics["print.files"] = Metric(len(files), "count", "Print files")
     return StageOutput(
-        Prints(tuple(checks), found, tuple(sorted(files))), metrics, tuple(doubts), files
+        Prints(tuple(checks), found, tuple(sorted(files)), tuple(layers)),
+        metrics,
+        tuple(doubts),
+        files,
     )
 
 
@@ -152,19 +221,74 @@ def print_files(
             surface, path, f"{case} {name}"
         )
 
-    def threemf(name: str, parts: Mapping[str, Surface]) -> None:
+    def threemf(name: str, parts: Mapping[str, Surface], material: str) -> None:
         bodies = [(f"{case}_{n}", s) for n, s in parts.items()]
         files[f"dossier/print/{case}_{name}.3mf"] = lambda path: write_3mf(
-            bodies, path, f"{case} {name}", {"CaseId": case}
+            bodies, path, f"{case} {name}", {"CaseId": case}, material
         )
 
     for name, surface in {**implant, **guides, **models, **rehearsal_parts(context)}.items():
         stl(name, surface)
     if implant:
-        threemf("implant", implant)
+        threemf("implant", implant, IMPLANT_MATERIAL)
     for name, surface in guides.items():
-        threemf(name, {name: surface})
+        threemf(name, {name: surface}, GUIDE_MATERIAL)
     return files
+
+
+def lattice_files(
+    context: Context, check: LayerCheck, solid: Solid, up: FloatArray | None
+) -> dict[str, Callable[[Path], None]]:
+    """A porous layer as 3MF in the form that its size allows; slices, across ``up``, also as CLI."""
+    import numpy as np
+
+    from sacroplan import evidence
+    from sacroplan.formats.cli_layers import write_cli
+    from sacroplan.formats.threemf_lattice import (
+        write_3mf_beams,
+        write_3mf_blocks,
+        write_3mf_slices,
+    )
+    from sacroplan.lattice.beams import beams
+    from sacroplan.lattice.slices import build_axes, sliced, slices
+
+    case = context.config.case.id
+    name = f"lattice_{check.name}"
+    file = f"dossier/print/{case}_{name}"
+    title, part = f"{case} {name}", f"{case}_{name}"
+    words = {"CaseId": case, "Cell": check.cell, "Form": check.form}
+    if check.form == "triangles":
+
+        def triangles(path: Path) -> None:
+            write_3mf_blocks(part, solid.blocks(), path, title, words, IMPLANT_MATERIAL)
+
+        return {f"{file}.3mf": triangles}
+    if check.form == "beams":
+
+        def struts(path: Path) -> None:
+            write_3mf_beams(part, beams(solid.layer), path, title, words, IMPLANT_MATERIAL)
+
+        return {f"{file}.3mf": struts}
+    axes = build_axes(np.array([0.0, 0.0, 1.0]) if up is None else up)
+    # Everything in this file lies in the build frame; the matrix leads back to the patient.
+    words["BuildToLPS"] = " ".join(f"{v:.9f}" for v in axes.ravel())
+    grid_mm = float(solid.grid.spacing_mm[0])
+    layer_mm = evidence.value("AM-06", "layer") / 1000.0
+
+    @cache
+    def stack() -> tuple[Slice, ...]:
+        return tuple(slices(sliced(solid.layer, grid_mm, layer_mm, axes)))
+
+    def threemf(path: Path) -> None:
+        body = solid.layer.body
+        turned = Surface(body.vertices @ axes, body.faces, body.frame)
+        write_3mf_slices(part, turned, stack(), path, title, words, IMPLANT_MATERIAL)
+
+    def cli(path: Path) -> None:
+        note = f"case {case}, {check.cell}, LPS = M x build, M by rows {words['BuildToLPS']}"
+        write_cli(part, stack(), path, note)
+
+    return {f"{file}.3mf": threemf, f"{file}.cli": cli}
 
 
 def _parameters(config: CaseConfig) -> Any:
@@ -178,5 +302,5 @@ def _inputs(_context: Context) -> list[Path]:
 STAGE = Stage(
     "print", "Print checks and files",
     ("bones", "landmarks", "resection", "screws", "implant", "rods", "guides"),
-    ("manufacture", "formats", "fixation"), _parameters, _inputs, run, 25.0,
+    ("manufacture", "lattice", "formats", "fixation"), _parameters, _inputs, run, 30.0,
 )  # fmt: skip
