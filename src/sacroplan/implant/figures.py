@@ -355,7 +355,7 @@ def _clearances(r: _Report, implant: Implant, local: Local, seats: Seats) -> Non
                 f"The {side} seat comes within {d:.1f} mm of the hip joint's ball; {least:g} mm are wanted.",
                 "SP-IMP-16",
             )
-    r.put("front.sharp_edges_mm", sharp_front_mm(implant.core), "mm",
+    r.put("front.sharp_edges_mm", sharp_front_mm(implant.core, list(implant.porous.values())), "mm",
           "Sharp outward edges on the side of the rectum")  # fmt: skip
 
 

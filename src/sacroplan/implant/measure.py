@@ -183,11 +183,18 @@ def seat_gaps(
     return float(gap[near].mean()), float(np.quantile(gap[near], 0.95)), float(near.mean())
 
 
-def sharp_front_mm(solid: Surface, angle_deg: float = 35.0) -> float:
-    """Length (mm) of outward edges sharper than ``angle_deg`` between faces that look forwards.
+SHARP_DEG = 35.0
+"""An edge that turns by more than this is felt; facets of a rounding of 1 mm turn by 20 degrees."""
 
-    The rectum lies on the front: it meets rounded metal only.
+
+def sharp_front_mm(solid: Surface, covers: list[Surface]) -> float:
+    """Length (mm) of outward edges sharper than :data:`SHARP_DEG` between faces that look forwards.
+
+    The rectum lies on the front: it meets rounded metal only. Edges under one of ``covers``, the porous
+    layers that share their bond with ``solid``, are not on the outside.
     """
+    from scipy.spatial import cKDTree
+
     f = solid.faces.astype(np.int64)
     n = len(solid.vertices)
     edges = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
@@ -204,7 +211,13 @@ def sharp_front_mm(solid: Surface, angle_deg: float = 35.0) -> float:
     # Convex: the other face's far corner lies behind this face.
     centre = solid.triangles.mean(axis=1)
     convex = np.einsum("ij,ij->i", centre[b] - centre[a], normal[a]) < 0.0
-    sharp = forwards & convex & (turn < np.cos(np.radians(angle_deg)))
+    sharp = forwards & convex & (turn < np.cos(np.radians(SHARP_DEG)))
+    if covers:
+        tree = cKDTree(np.concatenate([c.vertices for c in covers]))
+        within = (
+            tree.query(solid.vertices[ends[sharp]].reshape(-1, 3))[0].reshape(-1, 2).max(axis=1)
+        )
+        sharp[np.flatnonzero(sharp)[within < 1e-3]] = False
     way = solid.vertices[ends[sharp, 0]] - solid.vertices[ends[sharp, 1]]
     return float(np.linalg.norm(way, axis=1).sum())
 
