@@ -24,6 +24,7 @@ from sacroplan.implant.shape import (
     blend,
     block,
     coordinates,
+    planar_distance,
     smoothstep,
     trim,
     window,
@@ -177,6 +178,7 @@ def cleared(
     x, y, z = coordinates(geometry)
     if around.front is not None:
         body = _behind(body, around.front, x, y, z, seats)
+        column = _behind(column, around.front, x, y, z, seats)
     free = np.float32(p.bone_clearance_mm)
     body = blend(trim(body, free - around.l5.values, 3.0), column, 2.0)
     for other in around.others:
@@ -294,10 +296,15 @@ def _behind(body: Field, front: Field, x: Field, y: Field, z: Field, seats: Seat
     """Keep the body behind the former pelvic face (``front``: x per column), with relief at the seats."""
     relief = evidence.value("SP-IMP-08", "seat_relief")
     near = np.full(body.shape, np.float32(relief))
-    for plane in [w.plane for w in seats.wings.values()]:
-        n, q = plane.normal, plane.point
+    for wing in seats.wings.values():
+        n, q = wing.plane.normal, wing.plane.point
         b = n[0] * (x - q[0]) + n[1] * (y - q[1]) + n[2] * (z - q[2])
         np.minimum(near, np.maximum(b, 0.0), out=near)
+    # The endplate is a seat as well, but only under the vertebra.
+    n, q = seats.whole.axes[:, 2], seats.whole.origin
+    below = -(n[0] * (x - q[0]) + n[1] * (y - q[1]) + n[2] * (z - q[2]))
+    aside = planar_distance(seats.whole, raster(seats.whole, 40.0, SMOOTH_OUTLINE_MM), x, y, z)
+    np.minimum(near, np.maximum(below, 0.0) + 2.0 * np.maximum(aside, 0.0), out=near)
     limit = front[None] + np.float32(relief) - near
     return trim(body, (0.8 * (x - limit)).astype(np.float32), FRONT_ROUNDING_MM)
 

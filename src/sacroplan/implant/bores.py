@@ -41,6 +41,9 @@ THICKEST_WING_MM = 18.0
 SEARCH_GRID_MM = 1.5
 """Sampling of the remnant for the screw search; the screw room re-checks the winners on the mesh."""
 
+FACE_OFF_PLANE_MM = 6.0
+"""A joint's face leaves the plane that fits it by up to this."""
+
 VERTEBRA_STEP_DEG = 5.0
 """Step of the directions tried for a screw from the block into the vertebra."""
 
@@ -214,7 +217,8 @@ def propose_screws(
     depth = -sample(grid, bone.values, flat, np.inf).reshape(shape)
     # Near the entry the cut face is the nearest surface; the screw passes it by intent.
     behind = -wing.plane.distance(flat).reshape(shape)
-    safe = (depth >= radius + cortex) | (depth >= behind - 0.5)
+    off_plane = FACE_OFF_PLANE_MM if wing.follows else 0.5
+    safe = (depth >= radius + cortex) | (depth >= behind - off_plane)
     length = 2.0 * np.cumprod(safe, axis=2).sum(axis=2).astype(np.float64)
 
     tool = 0.5 * p.tool_diameter_mm

@@ -17,6 +17,9 @@ from sacroplan.implant.seats import Seats
 STEP_MM = 3.0
 """Distance between sections."""
 
+BLOCK_MM = 30.0
+"""An L5 endplate is some 56 mm wide [DIM-13]: further out it is the wings that are cut."""
+
 NEAR_SEAT_MM = 2.0
 """The porous layer and the edge radius end the core here; sections begin behind them."""
 
@@ -90,20 +93,32 @@ def _path(
     area, modulus = np.empty(len(at)), np.empty(len(at))
     for n in range(len(at)):
         plane = Plane(points[n], unit(tangent[n]), core.frame)
-        area[n], modulus[n] = _section(section(core, plane, across, solid), points[n], across)
+        area[n], modulus[n] = _section(section(core, plane, across, solid), points[n], across, top)
     return Path(name, at, area, modulus, points)
 
 
-def _section(cut: CrossSection, point: FloatArray, across: FloatArray) -> tuple[float, float]:
-    """Area, and section modulus about the axis through the centroid square to ``across``."""
+def _section(
+    cut: CrossSection, point: FloatArray, across: FloatArray, top: bool
+) -> tuple[float, float]:
+    """Area, and section modulus about the axis through the centroid square to ``across``.
+
+    Of the block (``top``) every piece within :data:`BLOCK_MM` counts, as a window parts it in two; of a
+    wing the piece that the path runs through.
+    """
     import manifold3d
 
     if not cut.loops:
         return 0.0, 0.0
     region = manifold3d.CrossSection(list(cut.loops), manifold3d.FillRule.Positive)
     here = cut.to_plane(point[None])[0]
+    if top:
+        turn = 2.0 * np.pi * np.arange(48) / 48
+        disc = here + BLOCK_MM * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        region = region ^ manifold3d.CrossSection([disc])
+        if region.is_empty():
+            return 0.0, 0.0
     best: tuple[float, list[FloatArray]] | None = None
-    for piece in region.decompose():
+    for piece in [region] if top else region.decompose():
         loops = [np.asarray(q, dtype=np.float64) for q in piece.to_polygons()]
         gap = min(float(np.linalg.norm(q - here, axis=1).min()) for q in loops)
         # A path may run through a cavity or a window: the piece round it is the one that carries.

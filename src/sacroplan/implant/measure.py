@@ -20,6 +20,9 @@ WALL_SHARE = 0.001
 ENVELOPE_GRID_MM = 1.5
 """Sampling for the envelope comparison; its figures are good to about a millimetre."""
 
+STRAY_SHARE = 0.005
+"""Share of columns, at the rim of the shape, whose bone begins far behind that of their neighbours."""
+
 FRONT_SMOOTH_MM = 5.0
 """Sigma over which the pelvic face is evened out: half the height of an anterior foramen (DIM-05)."""
 
@@ -139,7 +142,8 @@ def envelope(
     mine = _front(inside_mask(implant, grid))
     both = (mine >= 0) & _closed(bones, grid).any(axis=0)
     x = float(grid.origin[0]) + ENVELOPE_GRID_MM * mine
-    ahead = float((x - pelvic_front(grid, bones))[both].max()) if both.any() else 0.0
+    front = (x - pelvic_front(grid, bones))[both]
+    ahead = float(np.quantile(front, 1.0 - STRAY_SHARE)) if both.any() else 0.0
     back = min(float(s.vertices[:, 0].min()) for s in posterior_of)
     return max(ahead, 0.0), float(implant.vertices[:, 0].min()) - back
 

@@ -23,6 +23,9 @@ FLARE_START = 0.25
 """Share of a wing's way, midline to seat, before it begins to open towards the seat."""
 
 
+RIM_END = 0.75
+"""The suture rim ends here: further out the L5 root passes below the wing to the sciatic notch."""
+
 FLARE_POWER = 2.0
 """Above 1 the flare keeps to the seat's end and the wing stays slim before it."""
 
@@ -164,7 +167,7 @@ class Wing:
         out = (1.0 - w) * section + w * seat
         out += edge_break(b, self.edge_mm).astype(np.float32)
         if rim is not None:
-            width = rim.width_mm * smoothstep((0.95 - t) / 0.3)
+            width = rim.width_mm * smoothstep((RIM_END - t) / 0.3)
             low = (self.half_height + width).astype(np.float32)
             below = np.maximum(-dy - np.float32(0.6 * self.half_height), 0.0)
             flange = box2(
