@@ -22,6 +22,9 @@ OUTLINE_DEPTH_MM = 3.0
 SMOOTH_OUTLINE_MM = 1.5
 """Takes the 2-4 mm facets of a bone mesh out of an outline; rounder than any corner of the seat."""
 
+S1_BODY_MM = 22.0
+"""From L5's inferior endplate to the middle of S1's body below it, or of L5's above [DIM-03]."""
+
 UP = np.array([0.0, 1.0, 0.0])
 
 LEAST_ENDPLATE_MM2 = 150.0
@@ -101,7 +104,7 @@ def find_seats(local: Local, p: ImplantParameters, axes: AxisFrame) -> Seats:
             raster(region, 40.0, SMOOTH_OUTLINE_MM), 0.5 * p.wing_depth_mm, 0.5 * p.wing_height_mm,
             p.edge_break_mm, seat.patch is not None,
         )  # fmt: skip
-    flat_faces, pads = _pads(local, p, middle)
+    flat_faces, pads = _pads(local, p)
     return Seats(plate, whole, middle, faces, wings, flat_faces, pads, medial, socket)
 
 
@@ -144,13 +147,13 @@ def _medial(local: Local, p: ImplantParameters) -> Medial | None:
     return Medial(lower, upper, local.hub.origin, local.hub.axes[:, 1], standoff)
 
 
-def _pads(
-    local: Local, p: ImplantParameters, middle: FloatArray
-) -> tuple[dict[str, Outline], dict[str, Pad]]:
+def _pads(local: Local, p: ImplantParameters) -> tuple[dict[str, Outline], dict[str, Pad]]:
     faces: dict[str, Outline] = {}
     pads: dict[str, Pad] = {}
     for flat in local.flats:
-        near = middle if flat.name == "sacrum" else local.hub.origin
+        # The vertebral body's face is meant, not the arch's behind the canal.
+        rise = -S1_BODY_MM if flat.name == "sacrum" else S1_BODY_MM
+        near = local.hub.origin + rise * local.hub.axes[:, 1]
         face = cut_face(flat.bone, flat.plane, UP, near, flat.name)
         # Down to the block's foot: below it nothing but a fin would stand on the bone.
         down = evidence.value("SP-IMP-12", "seat_height") * local.hub.axes[:, 1]
