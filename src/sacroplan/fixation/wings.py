@@ -109,20 +109,27 @@ def plan_wing_screws(
     between them. Raises :class:`PlanError` when not even one screw of the shortest length fits.
     """
 
-    def search(within: Callable[[FloatArray], FloatArray] | None) -> tuple[ScrewPlan, ...]:
+    def search(within_mm: float | None) -> tuple[ScrewPlan, ...]:
         return _wing_screws(
             hip, cut, side, pelvis, landmarks, hip_radius_mm, volume, count, diameter_mm, seat_mm,
-            within, progress,
+            None if within_mm is None else seat_margin, within_mm or 0.0, progress,
         )  # fmt: skip
 
     if seat_margin is None:
         return search(None)
-    try:
-        inner = search(seat_margin)
-    except PlanError:
-        return search(None)
-    # A second screw holds better than one at the full distance to the edge.
-    return inner if len(inner) == count else search(None)
+    bore = evidence.span("IL-03", "diameter")[0] if diameter_mm is None else diameter_mm
+    hole = 0.5 * (bore + evidence.value("AM-12", "clearance"))
+    best: tuple[ScrewPlan, ...] = ()
+    # The full wall first, then at least the whole hole within the seat, then anywhere on the face.
+    for within_mm in (hole + evidence.value("AM-12", "wall"), hole):
+        try:
+            found = search(within_mm)
+        except PlanError:
+            continue
+        if len(found) == count:
+            return found
+        best = best or found
+    return best or search(None)
 
 
 def _wing_screws(
@@ -137,6 +144,7 @@ def _wing_screws(
     diameter_mm: float | None,
     seat_mm: float,
     seat_margin: Callable[[FloatArray], FloatArray] | None,
+    within_mm: float,
     progress: Progress,
 ) -> tuple[ScrewPlan, ...]:
     from sacroplan.fixation.corridor_kernels import best_pair, face_axes
