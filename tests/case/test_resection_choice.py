@@ -66,15 +66,48 @@ def test_a_wrong_resection_is_named(lines, message):
 
 @pytest.mark.parametrize("step", [screws, implant, rods, mechanics])
 @pytest.mark.parametrize(
-    ("choice", "planned"),
-    [(Choice("total"), True), (Choice("high"), False), (Choice("total", l5="whole"), False)],
+    ("choice", "with_implant", "modelled"),
+    [
+        (Choice("total"), True, True),
+        (Choice("high"), False, False),
+        (Choice("total", l5="whole"), True, False),
+        (Choice("hemi", "left"), True, False),
+        (Choice("hemi", "right", "partial", "disarticulation"), True, False),
+        (Choice("hemi", "right", "whole"), False, False),
+    ],
 )
-def test_stages_say_what_they_do_not_plan(step, choice, planned):
+def test_stages_say_what_they_do_not_plan(step, choice, with_implant, modelled):
     plan = SimpleNamespace(choice=choice, title=title(choice))
-    context = SimpleNamespace(result=lambda _name: SimpleNamespace(plan=plan))
+    context = SimpleNamespace(
+        result=lambda _name: SimpleNamespace(plan=plan),
+        config=SimpleNamespace(implant=SimpleNamespace(design=None)),
+    )
     why = step.STAGE.unfit(context)
+    planned = modelled if step is mechanics else with_implant
     if planned:
         assert why is None
     else:
         assert "not planned" in why
         assert why.count(".") == 1
+
+
+def test_the_design_of_case_toml_must_fit_the_resection():
+    plan = SimpleNamespace(choice=Choice("hemi", "left"), title="Sagittal hemisacrectomy, left")
+    context = SimpleNamespace(
+        result=lambda _name: SimpleNamespace(plan=plan),
+        config=SimpleNamespace(implant=SimpleNamespace(design="total")),
+    )
+    assert "'total' of case.toml does not fit" in implant.STAGE.unfit(context)
+
+
+def test_any_parameter_of_the_envelope_can_be_set():
+    from sacroplan.implant.model import ImplantParameters
+
+    text = 'type = "total"\n[implant.parameters]\nwing_depth_mm = 18.5\nscrews_per_side = 3'
+    p = implant.parameters(config(text), ImplantParameters())
+    assert p.wing_depth_mm == 18.5
+    assert p.screws_per_side == 3
+    with pytest.raises(CaseError, match="did you mean 'wing_depth_mm'"):
+        implant.parameters(
+            config('type = "total"\n[implant.parameters]\nwing_dept_mm = 18.5'), ImplantParameters()
+        )

@@ -10,7 +10,7 @@ from sacroplan.formats.stl import read_stl
 from sacroplan.geometry.booleans import bodies, difference, split, union
 from sacroplan.geometry.frames import AxisFrame, Plane, unit
 from sacroplan.geometry.primitives import box, lathe, sphere
-from sacroplan.implant.two_wing import ImplantInput, WingSeat
+from sacroplan.implant.two_wing import FlatSeat, ImplantInput, WingSeat
 
 # Columns anterior, cranial, right of an untilted pelvis, in LPS.
 UPRIGHT = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -55,6 +55,49 @@ def blocky_case(left_tilt_deg=8.0, right_tilt_deg=3.0, left_slab_mm=30.0, right_
     return ImplantInput(axes, l5, endplate, tuple(seats), specimen, rod_targets=targets)
 
 
+def hemi_case(side="right", halved_l5=False):
+    """Half of a sacrum gone: the blocky case with one blade, and a remnant with a known flat face.
+
+    With ``halved_l5`` L5's half goes as well, and a cylinder above it is L4.
+    """
+    case = blocky_case()
+    s = 1.0 if side == "left" else -1.0
+    level = AxisFrame("lps", np.zeros(3), np.eye(3))
+    # Towards the side that is gone; the remnant begins half a kerf beyond the midline.
+    face = Plane([-s * 0.6, 0.0, 0.0], [s, 0.0, 0.0])
+    low, high = ([-58.0, -18.0, -80.0], [-0.6, 34.0, 3.0]) if s > 0 else (
+        [0.6, -18.0, -80.0], [58.0, 34.0, 3.0])  # fmt: skip
+    remnant = box(level, low, high)
+    gone = box(level, *(([0.6, -18.0, -80.0], [58.0, 62.0, 2.0]) if s > 0 else (
+        [-58.0, -18.0, -80.0], [-0.6, 62.0, 2.0])))  # fmt: skip
+    flats = [FlatSeat("sacrum", face, remnant)]
+    out = replace(
+        case,
+        design=f"hemi_{side}",
+        seats=(case.seat(side),),
+        flats=tuple(flats),
+        specimen=gone,
+        rod_targets={side: case.rod_targets[side]},
+    )
+    if not halved_l5:
+        return out
+    up = np.array([0.0, 0.0, 1.0])
+    half = split(case.l5, Plane(face.point, -face.normal))[0]
+    l4 = lathe([0.0, -18.0, 48.0], up, [[0.0, 21.0], [28.0, 21.0]], segments=96)
+    l4 = union(l4, box(level, [-46.0, 0.0, 60.0], [44.0, 8.0, 70.0]))
+    frame = AxisFrame("L4 inferior endplate", np.array([0.0, -18.0, 48.0]), UPRIGHT)
+    target = np.array([s * 22.0, 46.0, 70.0])
+    return replace(
+        out,
+        l5=l4,
+        l5_endplate=frame,
+        level="L4",
+        hub=case.l5_endplate,
+        flats=(*flats, FlatSeat("L5_side", face, half)),
+        rod_targets={side: target},
+    )
+
+
 def moved(case, rigid):
     """The whole case under a rigid motion."""
 
@@ -70,6 +113,11 @@ def moved(case, rigid):
             WingSeat(s.side, s.plane.transformed(rigid), s.hip.transformed(rigid))
             for s in case.seats
         ),
+        flats=tuple(
+            FlatSeat(f.name, f.plane.transformed(rigid), f.bone.transformed(rigid))
+            for f in case.flats
+        ),
+        hub=None if case.hub is None else frame(case.hub),
         specimen=None if case.specimen is None else case.specimen.transformed(rigid),
         rod_targets={k: rigid.points(v) for k, v in case.rod_targets.items()},
         wing_screws=tuple(
@@ -98,6 +146,12 @@ def mirrored(case):
             )
             for s in case.seats
         ),
+        design={"hemi_left": "hemi_right", "hemi_right": "hemi_left"}.get(case.design, case.design),
+        flats=tuple(
+            FlatSeat(f.name, Plane(f.plane.point * flip, f.plane.normal * flip), f.bone.mirrored())
+            for f in case.flats
+        ),
+        hub=None if case.hub is None else frame(case.hub),
         specimen=None if case.specimen is None else case.specimen.mirrored(),
         rod_targets={swap[k]: v * flip for k, v in case.rod_targets.items()},
     )

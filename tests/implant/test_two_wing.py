@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 from implant_cases import blocky_case, mirrored, moved
 
-from sacroplan.errors import PlanError
+from sacroplan import evidence
+from sacroplan.errors import GeometryError, PlanError
 from sacroplan.geometry.booleans import bodies, difference, overlap_mm3, split, union
-from sacroplan.geometry.frames import Plane, Rigid
+from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
 from sacroplan.geometry.primitives import cylinder
+from sacroplan.geometry.slicing import section
 from sacroplan.geometry.surface import Surface
+from sacroplan.implant.localise import localise
+from sacroplan.implant.model import RodPost
+from sacroplan.implant.posts import post_cutters
+from sacroplan.implant.seats import find_seats
 from sacroplan.implant.two_wing import ImplantParameters, WingSeat, design
 
 COARSE = ImplantParameters(grid_mm=1.3)
@@ -271,5 +277,104 @@ def test_impossible_defects(case):
     with pytest.raises(PlanError, match="10 degrees"):
         design(replace(case, wing_screws=(along,)), COARSE)
     open_ = Surface(case.l5.vertices, case.l5.faces[1:])
-    with pytest.raises(Exception, match="L5 is not watertight"):
+    with pytest.raises(GeometryError, match="L5 is open: 3 open edges in 1 hole near"):
         design(replace(case, l5=open_), COARSE)
+    inside_out = Surface(case.l5.vertices, case.l5.faces[:, ::-1])
+    with pytest.raises(GeometryError, match="L5 is inside out"):
+        design(replace(case, l5=inside_out), COARSE)
+
+
+def test_a_seat_through_the_acetabulum_is_refused(case):
+    left = case.seats[0]
+    below = left.plane.point + np.array([0.0, 0.0, -40.0])
+    with pytest.raises(PlanError, match=r"left wing's seat runs .* deep into the acetabulum near"):
+        design(replace(case, sockets={"left": (below, 26.0)}), COARSE)
+    entry = left.plane.point + np.array([-8.0, 6.0, -12.0])
+    into = ("deep", entry, entry + np.array([60.0, -50.0, -8.0]), 7.5)
+    ball = entry + np.array([50.0, -42.0, -7.0])
+    with pytest.raises(PlanError, match=r"'deep' runs .* deep into the left hip joint"):
+        design(replace(case, wing_screws=(into,), sockets={"left": (ball, 24.0)}), COARSE)
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ([-24.0, 50.0, 30.0], "other side of the midline"),
+        ([95.0, 50.0, 30.0], "lateral of the left seat's middle"),
+        ([22.0, 50.0, -60.0], "below the wing's middle"),
+    ],
+)
+def test_a_rod_that_misses_its_post_is_refused(case, head, words):
+    wrong = {**case.rod_targets, "left": np.array(head)}
+    with pytest.raises(PlanError, match=f"left rod misses its post: .*{words}"):
+        design(replace(case, rod_targets=wrong), COARSE)
+
+
+def test_normals_need_not_be_of_unit_length(case):
+    # A plane normalises, so the seats are the same to rounding; a frame that is no frame is named.
+    stretched = tuple(
+        WingSeat(s.side, Plane(s.plane.point, 1.003 * s.plane.normal), s.hip) for s in case.seats
+    )
+    one, other = (
+        find_seats(localise(c), COARSE, c.axes) for c in (case, replace(case, seats=stretched))
+    )
+    for side in ("left", "right"):
+        assert np.linalg.norm(other.wings[side].plane.normal) == pytest.approx(1.0, abs=1e-12)
+        assert other.wings[side].seat.area_mm2 == pytest.approx(
+            one.wings[side].seat.area_mm2, rel=1e-12
+        )
+    with pytest.raises(GeometryError, match="'L5 inferior endplate' are not right-handed"):
+        AxisFrame("L5 inferior endplate", np.zeros(3), 1.003 * np.eye(3))
+
+
+def test_nerves_notch_and_a_thick_rod(case, implant):
+    # A root over the front of the left wing, which the first design meets; the notch under its seat.
+    at = implant.core.centroid + [30.0, -8.0, 0.0]
+    root = cylinder(at + [0.0, 0.0, -40.0], at + [0.0, 0.0, 40.0], 3.0)
+    assert overlap_mm3(implant.core, root) > 10
+    notch = case.seat("left").plane.point + np.array([0.0, 0.0, -20.0])
+    crowded = replace(
+        case,
+        nerves={"root_L5_left": root},
+        notches={"left": notch},
+        sockets={"left": (notch + np.array([40.0, 0.0, -60.0]), 25.0)},
+    )
+    result = design(crowded, replace(COARSE, rod_diameter_mm=6.35))
+    assert figure(result, "clearance.root_L5_left_mm") > 1.0
+    assert figure(result, "load_path.wing_left.least_area_mm2") > 95
+    assert figure(result, "clearance.socket_left_mm") > 5.0
+    low = result.porous["wing_left"].vertices
+    on = np.abs(case.seat("left").plane.distance(low)) < 1e-6
+    assert low[on, 2].min() > notch[2] + COARSE.notch_clearance_mm - 0.3
+    for post in result.posts:
+        assert post.diameter == 6.35
+        rod = cylinder(post.centre - 8.0 * post.axis, case.rod_targets[post.side], 0.5 * 6.35)
+        assert overlap_mm3(result.core, rod) < 1e-6
+
+
+@pytest.mark.parametrize("rod", [5.5, 6.0, 6.35])
+def test_saddles_leave_every_rod_its_clearance(rod):
+    up, back = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])
+    post = RodPost("post", "left", np.zeros(3), up, back, rod)
+    slot = union(*post_cutters(post, 30.0 * up, "LPS"))
+    clearance = evidence.value("SP-IMP-06", "slot_clearance")
+    free = section(slot, Plane(5.0 * up, up))
+    width = np.concatenate(free.loops) @ (free.axes[:, :2].T @ np.array([1.0, 0.0, 0.0]))
+    assert np.ptp(width) == pytest.approx(rod + clearance, abs=0.05)
+    # What is left of the tulip beside the rod is more than the structural wall [AM-02].
+    assert 0.5 * (evidence.value("SP-IMP-06", "outer_diameter") - rod - clearance) > 3.0
+
+
+def test_a_heavy_implant_is_hollowed_down_to_the_limit(case, implant):
+    wanted = 0.88 * figure(implant, "mass_ratio")
+    hollow = design(case, replace(COARSE, mass_ratio=wanted))
+    assert figure(hollow, "mass_ratio") < 1.03 * wanted
+    assert figure(hollow, "hollow.openings") >= 2
+    assert figure(hollow, "enclosed_voids") == 0
+    assert hollow.core.body_count() == 1
+    assert figure(hollow, "wall_mm") > 1.0
+    for side in ("left", "right"):
+        assert figure(hollow, f"load_path.wing_{side}.least_area_mm2") > 95
+        assert figure(hollow, f"wing_{side}.contact_mm2") == pytest.approx(
+            figure(implant, f"wing_{side}.contact_mm2"), rel=0.01
+        )

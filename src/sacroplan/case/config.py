@@ -157,11 +157,18 @@ class NavigationTable(_Table):
 
 
 class ImplantTable(_Table):
-    """The two-wing implant; None means the evidence row's default."""
+    """The implant; None means the resection's own design and the evidence row's default.
 
+    ``parameters`` sets any parameter of the design envelope by its name, such as ``wing_depth_mm``.
+    """
+
+    design: Literal["total", "hemi_left", "hemi_right", "self_stabilising"] | None = None
     porous_thickness_mm: Annotated[float, Field(ge=1.0, le=5.0)] | None = None
     cell_mm: Annotated[float, Field(ge=0.6, le=5.0)] | None = None
     porosity_percent: Annotated[float, Field(ge=30, le=90)] | None = None
+    parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{2,31}$")], float] = Field(
+        default_factory=dict
+    )
 
 
 class GuidesTable(_Table):
@@ -372,6 +379,10 @@ type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see 
 
 # [grafts]
 # fibula = "fibula.stl"    # donor bone, closed surface; "synthetic" for a worked example
+# [implant]
+# design = "self_stabilising" # after total sacrectomy: screws into L5 instead of rods
+# [implant.parameters]     # any parameter of the design envelope, see the dossier's table
+# wing_depth_mm = 15.0
 
 # [navigation.markers]     # on the CT; target errors are predicted from them
 # PSIS_L = [40.0, 80.0, 10.0]

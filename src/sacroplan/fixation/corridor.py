@@ -53,7 +53,11 @@ ROUNDS = 20
 
 
 def pedicle_row(level: str) -> str:
-    """Evidence row of a level's pedicle screws; L2 has none in the handbook, only our assumption."""
+    """Evidence row of a level's pedicle screws; L2 has none in the handbook, only our assumption.
+
+    The sacrum's are those of S1.
+    """
+    level = "S1" if level == "sacrum" else level
     return f"SP-PED-{level}" if level == "L2" else f"PED-{level}"
 
 

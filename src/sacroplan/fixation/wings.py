@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,7 @@ def plan_wing_screws(
     count: int = 2,
     diameter_mm: float | None = None,
     seat_mm: float = 0.0,
+    seat_margin: Callable[[FloatArray], FloatArray] | None = None,
     progress: Progress = silent,
 ) -> tuple[ScrewPlan, ...]:
     """``count`` (1 or 2) iliac screws per side through the implant's wing face, cranial first.
@@ -100,10 +101,52 @@ def plan_wing_screws(
     landmarks : ``GSN_L``, ``HJC_L`` (or ``_R``) keep the screws off notch and socket (IL-05).
     hip_radius_mm : radius of the fitted head or socket; the largest of SP-LMK-03 without it.
     diameter_mm : IL-03's least without it. seat_mm : under-head point to bone (the wing's thickness).
+    seat_margin : how far points (n, 3) of the face lie inside the implant's seat (n,), mm. Screws then
+        start where their hole keeps AM-12's wall to the seat's edge; where none fits so, anywhere on
+        the face, and the implant room tells how near the edge they come.
 
     Every screw keeps IL-05's cortex all along; length first, then bone round it; two screws keep IL-03's bone
     between them. Raises :class:`PlanError` when not even one screw of the shortest length fits.
     """
+
+    def search(within_mm: float | None) -> tuple[ScrewPlan, ...]:
+        return _wing_screws(
+            hip, cut, side, pelvis, landmarks, hip_radius_mm, volume, count, diameter_mm, seat_mm,
+            None if within_mm is None else seat_margin, within_mm or 0.0, progress,
+        )  # fmt: skip
+
+    if seat_margin is None:
+        return search(None)
+    bore = evidence.span("IL-03", "diameter")[0] if diameter_mm is None else diameter_mm
+    hole = 0.5 * (bore + evidence.value("AM-12", "clearance"))
+    best: tuple[ScrewPlan, ...] = ()
+    # The full wall first, then at least the whole hole within the seat, then anywhere on the face.
+    for within_mm in (hole + evidence.value("AM-12", "wall"), hole):
+        try:
+            found = search(within_mm)
+        except PlanError:
+            continue
+        if len(found) == count:
+            return found
+        best = best or found
+    return best or search(None)
+
+
+def _wing_screws(
+    hip: Surface,
+    cut: Plane,
+    side: str,
+    pelvis: AxisFrame,
+    landmarks: Mapping[str, npt.ArrayLike],
+    hip_radius_mm: float | None,
+    volume: Volume | None,
+    count: int,
+    diameter_mm: float | None,
+    seat_mm: float,
+    seat_margin: Callable[[FloatArray], FloatArray] | None,
+    within_mm: float,
+    progress: Progress,
+) -> tuple[ScrewPlan, ...]:
     from sacroplan.fixation.corridor_kernels import best_pair, face_axes
     from sacroplan.geometry.fields import distance_field
     from sacroplan.geometry.volume import grid_around
@@ -142,6 +185,11 @@ def plan_wing_screws(
     sizes = screws.lengths("wing")
     up = pelvis.axes[:, 1]
     entries = _entries(hip, cut, need, up)
+    if seat_margin is not None and len(entries):
+        hole = 0.5 * (diameter + evidence.value("AM-12", "clearance")) + evidence.value(
+            "AM-12", "wall"
+        )
+        entries = entries[seat_margin(entries) >= hole]
     local_axes = pelvis.axes * np.array([1.0, 1.0, sign])
     faces = hip.faces if sign > 0 else hip.faces[:, ::-1]
     work = Surface((hip.vertices - pelvis.origin) @ local_axes, faces, frame)

@@ -1,1 +1,1 @@
-"""The sacral implant: two-wing body, porous interfaces, screw, rod and suture connections."""
+"""The sacral implant: its designs and their envelope, seats, bores, posts and porous interfaces."""

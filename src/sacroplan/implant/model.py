@@ -16,21 +16,47 @@ from sacroplan.implant.lattice import LatticeDefinition
 from sacroplan.metrics import Metrics
 
 Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
+Design = Literal["total", "hemi_left", "hemi_right", "self_stabilising"]
+"""``total`` and ``self_stabilising`` have two wings; a hemisacral implant one wing and a sacral seat."""
+
+DESIGNS: tuple[Design, ...] = ("total", "hemi_left", "hemi_right", "self_stabilising")
+
 PlannedScrew = tuple[str, npt.ArrayLike, npt.ArrayLike, float]
 """Name, entry (3,), tip (3,) in LPS mm, diameter in mm."""
 
 
+def sign_of(side: Side) -> float:
+    """+1 on the right, where z of the pelvic frame is positive, -1 on the left."""
+    return 1.0 if side == "right" else -1.0
+
+
 @dataclass(frozen=True, eq=False)
 class WingSeat:
-    """Where a wing sits: the remnant's cut face.
+    """Where a wing sits: the remnant's cut face, or the joint face of an ilium that was not cut.
 
     ``plane`` is the face itself (the planned cut moved by half the kerf into the remnant, GDE-05), its
     normal away from the remnant into the defect. ``hip`` is the closed remnant that carries the face.
+    ``patch`` (n, 3) are points of the joint's face on the ilium where the joint was taken apart: the
+    wing then follows that face, and ``plane`` is the one that fits it. None for a cut face.
     """
 
     side: Side
     plane: Plane
     hip: Surface
+    patch: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FlatSeat:
+    """A second flat face that carries the implant: ``sacrum`` or ``L5_side`` after a sagittal cut.
+
+    ``plane`` as in :class:`WingSeat`; ``bone`` is the closed remnant.
+    """
+
+    name: str
+    plane: Plane
+    bone: Surface
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,34 +66,77 @@ class ImplantInput:
     Attributes
     ----------
     axes : pelvic frame (FRM-1), origin midway between the hip centres, x anterior, y cranial, z right.
-    l5 : closed surface of L5. l5_endplate : its inferior endplate (FRM-4), origin at its centre,
-        y along the cranial normal, x anterior.
-    seats : one per side, in any order.
+    l5 : closed surface of the vertebra that is carried: L5, or L4 where L5 is resected.
+    l5_endplate : its inferior endplate (FRM-4), origin at its centre, y along the cranial normal,
+        x anterior.
+    seats : one per wing, in any order: two, or the one of a hemisacral implant's side.
     specimen : resected bone, for mass and envelope; None where unknown.
     keep_clear : closed surfaces that the implant must not touch (other bones, placed screws).
     wing_screws : planned iliac screws; empty asks for a proposal.
-    rod_targets : side to the head of the L5 pedicle screw (3,), so that posts line up with the rods.
+    rod_targets : side to the head of the lowest pedicle screw (3,), so that posts line up with the rods.
+    design : which body is built. level : name of the vertebra that is carried.
+    flats : seats beside the wing of a hemisacral implant: ``sacrum``, and ``L5_side`` where half of L5
+        stays.
+    nerves : name to closed surface of dura and roots that stay; kept clear by SP-IMP-11.
+    notches : side to the apex of the greater sciatic notch (3,).
+    sockets : side to centre (3,) and radius (mm) of the hip's ball.
+    hub : endplate frame from which the wings' middle is measured, L5's where L5 is resected; else
+        ``l5_endplate``.
+    s1_endplate : S1's superior endplate before the resection, and
+    upper_endplate : the carried vertebra's own superior endplate, for the lordosis; None where unknown.
     """
 
     axes: AxisFrame
     l5: Surface
     l5_endplate: AxisFrame
-    seats: tuple[WingSeat, WingSeat]
+    seats: tuple[WingSeat, ...]
     specimen: Surface | None = None
     keep_clear: tuple[Surface, ...] = ()
     wing_screws: tuple[PlannedScrew, ...] = ()
     rod_targets: Mapping[Side, FloatArray] = field(default_factory=dict)
+    design: Design = "total"
+    level: str = "L5"
+    flats: tuple[FlatSeat, ...] = ()
+    nerves: Mapping[str, Surface] = field(default_factory=dict)
+    notches: Mapping[Side, FloatArray] = field(default_factory=dict)
+    sockets: Mapping[Side, tuple[FloatArray, float]] = field(default_factory=dict)
+    hub: AxisFrame | None = None
+    s1_endplate: AxisFrame | None = None
+    upper_endplate: AxisFrame | None = None
 
     def __post_init__(self) -> None:
-        if sorted(seat.side for seat in self.seats) != ["left", "right"]:
+        if self.design not in DESIGNS:
             raise PlanError(
-                f"A two-wing implant needs one left and one right seat, not "
-                f"{[seat.side for seat in self.seats]}."
+                f"There is no implant design {self.design!r}; there are {', '.join(DESIGNS)}."
             )
+        sides = sorted(seat.side for seat in self.seats)
+        if self.hemi_side is None and sides != ["left", "right"]:
+            raise PlanError(f"A two-wing implant needs one left and one right seat, not {sides}.")
+        if self.hemi_side is not None:
+            if sides != [self.hemi_side]:
+                raise PlanError(
+                    f"A hemisacral implant on the {self.hemi_side} needs one seat on the "
+                    f"{self.hemi_side} ilium, not {sides}."
+                )
+            if "sacrum" not in [f.name for f in self.flats]:
+                raise PlanError(
+                    "A hemisacral implant needs the cut face of the sacral remnant among its flat "
+                    "seats, named 'sacrum'."
+                )
+
+    @property
+    def hemi_side(self) -> Side | None:
+        """Side of a hemisacral implant, None of a two-wing one."""
+        if self.design == "hemi_left":
+            return "left"
+        return "right" if self.design == "hemi_right" else None
 
     def seat(self, side: Side) -> WingSeat:
         """The seat of one side."""
-        return next(seat for seat in self.seats if seat.side == side)
+        for seat in self.seats:
+            if seat.side == side:
+                return seat
+        raise PlanError(f"The implant has no seat on the {side}.")
 
 
 def _value(row: str, name: str) -> float:
@@ -76,7 +145,7 @@ def _value(row: str, name: str) -> float:
 
 @dataclass(frozen=True)
 class ImplantParameters:
-    """Dimensions of the two-wing implant; the defaults are evidence rows. mm unless named otherwise."""
+    """Dimensions of the implant; the defaults are evidence rows. mm unless named otherwise."""
 
     wing_depth_mm: float = _value("SP-IMP-03", "wing_depth")
     wing_height_mm: float = _value("SP-IMP-03", "wing_height")
@@ -106,6 +175,10 @@ class ImplantParameters:
     screw_length_mm: float = _value("SP-IMP-05", "length")
     wing_thickness_mm: float = _value("SP-IMP-05", "wing_thickness")
     rod_diameter_mm: float = _value("SP-IMP-06", "rod_diameter")
+    notch_clearance_mm: float = _value("SP-IMP-11", "notch")
+    hollow_wall_mm: float = _value("SP-IMP-13", "wall")
+    mass_ratio: float = _value("SP-IMP-13", "mass_ratio")
+    """Most that the implant may weigh over the bone it replaces before it is hollowed; 0: never."""
     suture_diameter_mm: float = _value("AM-13", "diameter")
     grid_mm: float = 0.7
     """Sampling of the body's field: edges of 3 mm and more come out within 0.05 mm."""
@@ -114,11 +187,9 @@ class ImplantParameters:
 
     def __post_init__(self) -> None:
         lengths = {k: v for k, v in vars(self).items() if k.endswith("_mm")}
-        for name, number in lengths.items():
+        for name, number in (*lengths.items(), ("porosity_percent", self.porosity_percent)):
             if not 0.0 <= number < 200.0:
-                raise PlanError(
-                    f"Implant parameter {name} = {number!r} mm is not between 0 and 200."
-                )
+                raise PlanError(f"Implant parameter {name} = {number!r} is not between 0 and 200.")
         for name in ("wing_depth_mm", "wing_height_mm", "grid_mm", "porous_mm", "cell_mm"):
             if lengths[name] <= 0.0:
                 raise PlanError(f"Implant parameter {name} must be more than 0 mm.")
@@ -126,7 +197,10 @@ class ImplantParameters:
 
 @dataclass(frozen=True, eq=False)
 class WingScrew:
-    """An iliac screw through a wing: under-head point, entry into bone, tip (3,) LPS mm."""
+    """A screw through the implant: under-head point, entry into bone, tip (3,) LPS mm.
+
+    ``level`` is the bone it holds in: ``ilium``, or the vertebra for a screw through the block.
+    """
 
     name: str
     side: Side
@@ -136,6 +210,7 @@ class WingScrew:
     diameter_mm: float
     hole_diameter_mm: float
     proposed: bool
+    level: str = "ilium"
 
     @property
     def direction(self) -> FloatArray:
@@ -170,7 +245,13 @@ class SutureHole:
 class Implant:
     """The implant in LPS mm: solid core, porous layers that share their bond faces with it, and holes.
 
-    ``porous`` and ``lattice`` have the keys ``L5``, ``wing_left`` and ``wing_right``.
+    ``porous`` and ``lattice`` have one key per seat: ``L5`` (or ``L4``), ``wing_left``,
+    ``wing_right``, ``sacrum``, ``L5_side``, as far as the design has them.
+
+    Attributes
+    ----------
+    design : see :data:`Design`. envelope : rows parameter, value, allowed, evidence, verdict.
+    virtual_s1 : the implant's cranial face as S1's endplate: origin at its centre, y cranial, x anterior.
     """
 
     core: Surface
@@ -181,6 +262,9 @@ class Implant:
     suture_holes: tuple[SutureHole, ...]
     doubts: tuple[Doubt, ...]
     figures: Metrics
+    design: str = "total"
+    envelope: tuple[tuple[str, ...], ...] = ()
+    virtual_s1: AxisFrame | None = None
 
     def metrics(self) -> Metrics:
         """Figures under ``implant.*``."""

@@ -86,6 +86,41 @@ class Outline:
         box = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
         return self.replaced(self.cross_section() ^ manifold3d.CrossSection([box]))
 
+    def above(self, limit_v: float) -> Outline:
+        """The part with v > ``limit_v``."""
+        import manifold3d
+
+        corners = np.concatenate(self.loops)
+        low, high = corners.min(axis=0) - 1.0, corners.max(axis=0) + 1.0
+        low[1] = min(max(limit_v, low[1]), high[1] - 1e-3)
+        box = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
+        return self.replaced(self.cross_section() ^ manifold3d.CrossSection([box]))
+
+    def beyond(self, plane: Plane) -> Outline:
+        """The part on the positive side of ``plane``, which must not be parallel to the outline's own."""
+        import manifold3d
+
+        n = self.axes[:, :2].T @ plane.normal
+        length = float(np.linalg.norm(n))
+        if length < 1e-6:
+            raise PlanError("An outline cannot be cut by a plane parallel to its own.")
+        n = n / length
+        foot = n * float((plane.point - self.origin) @ plane.normal) / length
+        t = np.array([-n[1], n[0]])
+        far = 500.0
+        # Counter-clockwise: along -t, out along n, back along t.
+        half = np.array(
+            [foot + far * t, foot - far * t, foot - far * t + far * n, foot + far * t + far * n]
+        )
+        if polygon_area(half) < 0:
+            half = half[::-1]
+        return self.replaced(self.cross_section() ^ manifold3d.CrossSection([half]))
+
+    def largest(self) -> Outline:
+        """The largest connected piece; itself where nothing is left."""
+        pieces = self.pieces() if self.loops else []
+        return pieces[0] if pieces else self
+
     def pieces(self) -> list[Outline]:
         """Connected pieces, largest first."""
         parts = [self.replaced(p) for p in self.cross_section().decompose()]
@@ -153,7 +188,8 @@ def cut_face(hip: Surface, plane: Plane, up: FloatArray, near: FloatArray, name:
     """The flat face that an osteotomy left on a remnant: faces on ``plane`` that look along its normal.
 
     Of several patches of at least 100 mm2 the one nearest to the point ``near`` (3,) is meant. u runs
-    across, v follows ``up``. Raises :class:`PlanError` when the remnant has no face on the plane.
+    across, v follows ``up``; coordinates are those of the design frame. Raises :class:`PlanError` when
+    the remnant has no face on the plane.
     """
     import manifold3d
 
@@ -181,7 +217,9 @@ def cut_face(hip: Surface, plane: Plane, up: FloatArray, near: FloatArray, name:
     return min(pieces, key=lambda p: float(np.linalg.norm(p.to_world(p.centroid_uv) - near)))
 
 
-def endplate_outline(vertebra: Surface, endplate: AxisFrame, depth_mm: float) -> Outline:
+def endplate_outline(
+    vertebra: Surface, endplate: AxisFrame, depth_mm: float, name: str = "L5"
+) -> Outline:
     """Outline of the vertebral body ``depth_mm`` above its inferior endplate, laid into the endplate.
 
     u points to anterior, v to the patient's left of the endplate frame (x anterior, y cranial, z right).
@@ -196,7 +234,7 @@ def endplate_outline(vertebra: Surface, endplate: AxisFrame, depth_mm: float) ->
     loops = [loop @ to_uv.T + shift for loop in cut.loops if polygon_area(loop) > 0]
     if not loops:
         raise PlanError(
-            f"L5 has no section {depth_mm:g} mm above its inferior endplate; check the endplate frame."
+            f"{name} has no section {depth_mm:g} mm above its inferior endplate; check the endplate frame."
         )
     distance = [float(np.linalg.norm(loop, axis=1).min()) for loop in loops]
     centred = [i for i, loop in enumerate(loops) if _winding(loop)]

@@ -59,6 +59,27 @@ TITLES = {
     "iliac_right": "Right iliac osteotomy",
     "wing_left": "left wing",
     "wing_right": "right wing",
+    "sacral": "Sacral osteotomy",
+    "l5": "L5 osteotomy",
+    "L5_side": "seat on L5's side",
+}
+
+DESIGNS = {
+    "total": "two-wing implant",
+    "hemi_left": "left hemisacral implant",
+    "hemi_right": "right hemisacral implant",
+    "self_stabilising": "self-stabilising implant",
+}
+
+DESIGN_WORDS = {
+    "total": "The central body meets the vertebra's inferior endplate; each wing is seated on its iliac "
+    "osteotomy; rods join it to the pedicle screws.",
+    "hemi_left": "The body stands under the vertebra's left half, on the sacral remnant's cut face and, by "
+    "its wing, on the left ilium.",
+    "hemi_right": "The body stands under the vertebra's right half, on the sacral remnant's cut face and, "
+    "by its wing, on the right ilium.",
+    "self_stabilising": "The central body meets the vertebra's inferior endplate and holds it by screws of "
+    "its own; each wing is seated on its iliac osteotomy; no rod supplements it.",
 }
 
 
@@ -189,6 +210,17 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     return tuple(parts)
 
 
+def design_words(implant: Any) -> str:
+    """What a reader calls the implant."""
+    return DESIGNS.get(implant.design, "implant")
+
+
+def envelope_table(r: Results) -> Table:
+    """Every parameter of the implant against the specified design envelope (IMDRF N49)."""
+    columns = ("Parameter", "This design", "Allowed", "Evidence", "Verdict")
+    return Table("Design envelope", columns, tuple(r.implant.envelope))
+
+
 def wing_screw_solid(screw: Any, frame: str) -> Surface:
     """Shaft and head of an iliac screw through a wing."""
     from sacroplan.geometry.primitives import lathe
@@ -284,8 +316,8 @@ def sections(r: Results) -> tuple[Section, ...]:
             chapter(
                 "Implant", "implant", "implant",
                 text=(
-                    "The central body meets L5's inferior endplate; each wing is seated on its iliac "
-                    "osteotomy. Porous layers are solids here that carry a lattice definition.",
+                    DESIGN_WORDS.get(r.implant.design, "")
+                    + " Porous layers are solids here that carry a lattice definition.",
                 ),
                 views=(
                     View("implant-front", "Implant from the front", "front", metal[:2]),
@@ -294,7 +326,7 @@ def sections(r: Results) -> tuple[Section, ...]:
                     View("implant-place-front", "In place, from the front", "front",
                          ("bones that stay", *metal)),
                 ),
-                tables=(lattice_table(r),),
+                tables=(lattice_table(r), envelope_table(r)),
             ),
             chapter(
                 "Screws and rods", "fixation", "screws", "rods",
@@ -307,11 +339,8 @@ def sections(r: Results) -> tuple[Section, ...]:
                 slices=screw_slices(r),
             ),
         )  # fmt: skip
-        mechanics = (
-            chapter(
-                "Mechanics", "mechanics", "calibration", "mechanics", tables=mechanics_tables(r)
-            ),
-        )
+        tables = mechanics_tables(r) if r.mechanics is not None else ()
+        mechanics = (chapter("Mechanics", "mechanics", "calibration", "mechanics", tables=tables),)
     chapters = (
         chapter("The CT", "ct", "intake"),
         chapter(
@@ -478,7 +507,7 @@ def summary(r: Results) -> tuple[str, ...]:
         else f"The tumour's least distance to a cut is {min(margins):.1f} mm "
         f"({plan.wanted_margin_mm:g} mm wanted)."
     )
-    what = plan.title + (" with a two-wing implant" if r.implant is not None else "")
+    what = plan.title + (f" with a {design_words(r.implant)}" if r.implant is not None else "")
     return (
         f"{what}, planned from {r.intake.info.source_format} and {r.bones.source}. {margin}",
         f"{doubts} doubts stand in this dossier, each beside what it concerns.",
@@ -508,7 +537,8 @@ def dossier(context: Context) -> Dossier:
     versions = tuple(sorted(next(iter(r.records.values())).versions.items()))
     return Dossier(
         r.case_id,
-        r.resection.plan.title + (" and two-wing implant" if r.implant is not None else ""),
+        r.resection.plan.title
+        + (f" and {design_words(r.implant)}" if r.implant is not None else ""),
         summary(r),
         sections(r),
         scene(r),

@@ -215,7 +215,7 @@ def executed(plan: ResectionPlan, site: Site) -> tuple[list[Execution], list[Dou
 
 
 def without_two_wings(what: str) -> Callable[[Context], str | None]:
-    """Why a stage that serves the two-wing reconstruction leaves this resection out, if it does."""
+    """Why a stage that serves total sacrectomy alone leaves this resection out, if it does."""
 
     def unfit(context: Context) -> str | None:
         resection: Resection = context.result("resection")
@@ -223,9 +223,9 @@ def without_two_wings(what: str) -> Callable[[Context], str | None]:
         if choice.kind == "total" and choice.l5 == "none":
             return None
         return (
-            f"{what} not planned: only a total sacrectomy that leaves L5 is reconstructed so far, and "
-            f"this is a {resection.plan.title[0].lower()}{resection.plan.title[1:]}; plan its "
-            "reconstruction by other means."
+            f"{what} not planned: only a total sacrectomy that leaves L5 is modelled so far, and "
+            f"this is a {resection.plan.title[0].lower()}{resection.plan.title[1:]}; judge "
+            "its reconstruction by other means."
         )
 
     return unfit

@@ -1,4 +1,4 @@
-"""Two rods from the pedicle screws to the implant's posts."""
+"""Rods from the pedicle screws to the implant's posts, or to S1 on a side that stays."""
 
 from __future__ import annotations
 
@@ -8,23 +8,36 @@ from typing import Any
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
-from sacroplan.case.steps.resection import Resection, without_two_wings
-from sacroplan.case.steps.screws import LEVELS, Screws
+from sacroplan.case.steps.reconstruction import chosen, without_implant
+from sacroplan.case.steps.resection import Resection
+from sacroplan.case.steps.screws import Screws, levels_of
+from sacroplan.errors import Doubt
 from sacroplan.resection.plan import SIDES
 
 
 def run(context: Context) -> StageOutput:
-    """Bend one rod per side."""
-    from sacroplan.fixation.rods import Anchor, plan_rods
+    """Bend one rod per side; none where the implant holds the vertebra itself."""
+    from sacroplan.fixation.rods import Anchor, Rods, plan_rods
 
     bones: BoneModel = context.result("bones")
     resection: Resection = context.result("resection")
     screws: Screws = context.result("screws")
     implant = context.result("implant")
+    plan = chosen(context)
+    if not plan.construct:
+        return StageOutput(Rods(()), {}, ())
     heads: dict[str, list[Anchor]] = {}
     posts: dict[str, list[Anchor]] = {}
+    doubts: list[Doubt] = []
     for side in SIDES:
-        used = [plan.screw for plan in screws.on_side(side)]
+        used = [p.screw for p in screws.on_side(side)]
+        if len(used) + sum(p.side == side for p in implant.posts) < 2:
+            why = (
+                f"No rod is planned on the {side}: it has one anchor only. Plan another screw there in "
+                "the fixation room."
+            )
+            doubts.append(Doubt("fixation", f"fixation.no_rod.{side}", why, ("ROD-2",)))
+            continue
         heads[side] = [(s.head, s.direction) for s in used]
         # A post is open towards its tulip's mouth; its axis runs the other way, as a screw's does.
         posts[side] = [(p.centre, -p.opening) for p in implant.posts if p.side == side]
@@ -32,12 +45,21 @@ def run(context: Context) -> StageOutput:
         heads,
         posts,
         implant.posts[0].diameter,
-        [*(bones.surfaces[n] for n in LEVELS), *resection.plan.remnants.values()],
+        [
+            *(
+                bones.surfaces[n]
+                for n in levels_of(plan.construct)
+                if n in bones.surfaces
+                and n not in resection.plan.remnants
+                and n not in resection.plan.specimen
+            ),
+            *resection.plan.remnants.values(),
+        ],
         implant.core,
         bones.labels.frame,
     )
     context.progress(1.0, "rods bent")
-    return StageOutput(rods, rods.metrics(), rods.doubts)
+    return StageOutput(rods, rods.metrics(), (*rods.doubts, *doubts))
 
 
 def _parameters(_config: CaseConfig) -> Any:
@@ -51,5 +73,5 @@ def _inputs(_context: Context) -> list[Path]:
 STAGE = Stage(
     "rods", "Rods", ("bones", "resection", "screws", "implant"), ("fixation",), _parameters,
     _inputs, run, 8.0,
-    without_two_wings("Rods are"),
+    without_implant("Rods are"),
 )  # fmt: skip
