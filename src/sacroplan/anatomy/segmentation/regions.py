@@ -108,7 +108,9 @@ def region_graph(
 
     The toll of a voxel face falls by a factor e for every ``softness_hu`` of ``valley`` depth.
     """
-    basin, count = _kernels.watershed(np.where(narrow > 0, np.maximum(sheet, narrow), sheet), mask.view(np.uint8))
+    basin, count = _kernels.watershed(
+        np.where(narrow > 0, np.maximum(sheet, narrow), sheet), mask.view(np.uint8)
+    )
     keys, strength, depth = _kernels.boundary_pairs(basin, sheet, valley)
     unique, inverse, area = np.unique(keys, return_inverse=True, return_counts=True)
 
