@@ -19,6 +19,7 @@ from sacroplan.resection.plan import SIDES
 
 if TYPE_CHECKING:
     from sacroplan.fixation.rods import Rods
+    from sacroplan.mechanics.materials import PorousMaterial
     from sacroplan.mechanics.results import ModelResult, SeatMaps
     from sacroplan.mechanics.study import MechanicsInput
 
@@ -46,6 +47,27 @@ class Mechanics:
     cases: tuple[str, ...]
     points: FloatArray
     von_mises_mpa: FloatArray
+
+
+def porous_materials(context: Context) -> dict[str, PorousMaterial]:
+    """Stiffness tensor of every porous layer's cell, along the axes in which the layer is filled."""
+    from sacroplan import evidence
+    from sacroplan.lattice.properties import effective
+    from sacroplan.mechanics.materials import PorousMaterial
+
+    implant = context.result("implant")
+    axes = context.result("landmarks").frames["pelvis"].axes
+    solid_mpa = 1000.0 * evidence.value("MAT-T1", "modulus")
+    solid_nu = evidence.value("MAT-T1", "poisson")
+    return {
+        name: PorousMaterial(
+            effective(wanted.cell_type, wanted.density, solid_mpa, solid_nu).stiffness_mpa,
+            axes,
+            rows=("LAT-01", "LAT-02", *wanted.rows),
+        )
+        for name, wanted in sorted(implant.lattice.items())
+        if name in implant.porous
+    }
 
 
 def study_input(context: Context) -> MechanicsInput:
@@ -89,6 +111,7 @@ def study_input(context: Context) -> MechanicsInput:
         (endplate.origin, endplate.axes[:, 1]),
         context.config.patient.body_mass_kg,
         calibration=context.result("calibration"),
+        porous_material=porous_materials(context),
         options=MechanicsOptions(
             envelope=table.envelope,
             bone_element_mm=table.bone_element_mm,
@@ -169,6 +192,6 @@ def _inputs(_context: Context) -> list[Path]:
 STAGE = Stage(
     "mechanics", "Finite elements",
     ("intake", "bones", "calibration", "landmarks", "resection", "screws", "implant", "rods"),
-    ("mechanics", "formats"), _parameters, _inputs, run, 120.0,
+    ("mechanics", "lattice", "formats"), _parameters, _inputs, run, 120.0,
     without_two_wings("A finite-element model is"),
 )  # fmt: skip
