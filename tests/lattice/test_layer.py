@@ -16,7 +16,14 @@ from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.lattice.beams import beams
 from sacroplan.lattice.cells import CELLS, level_table
-from sacroplan.lattice.layer import PorousLayer, Solid, fill, solidify, split_faces
+from sacroplan.lattice.layer import (
+    PorousLayer,
+    Solid,
+    fill,
+    layer_axes,
+    solidify,
+    split_faces,
+)
 from sacroplan.lattice.slices import build_axes, sliced, slices
 
 UP = [0.0, 0.0, 1.0]
@@ -242,3 +249,12 @@ def test_what_cannot_be_filled_is_refused() -> None:
         fill(body, core, "gyroid_network", 1.0, 0.05)
     with pytest.raises(PlanError, match="points along a cell"):
         solidify(fill(body, core, "gyroid_network", 1.0, 0.3), 0.3)
+
+
+def test_the_cells_axes_are_those_of_the_filled_layer() -> None:
+    layer, core = plate()
+    given = turn(0.3, -0.4)
+    found = layer_axes(layer, core, given)
+    filled = fill(layer, core, "gyroid_network", 1.0, 0.3, axes=given)
+    np.testing.assert_allclose(found, filled.geometry.direction, atol=1e-12)
+    np.testing.assert_allclose(np.cross(found[:, 0], found[:, 1]), found[:, 2], atol=1e-12)

@@ -214,8 +214,8 @@ def fill(
             "No face of the porous layer looks at the bone; give a layer that covers the core's seat."
         )
     area = body.area_vectors
-    n = unit(area[seat].sum(axis=0))
-    frame = _axes(n, np.eye(3) if axes is None else np.asarray(axes, dtype=np.float64))
+    frame = _axes(body, seat, axes)
+    n = frame[:, 2]
     geometry = grid_around(body.vertices, COARSE_MM, bond_mm + 4.0 * COARSE_MM, body.frame, frame)
     own = distance_field(body, geometry).values
     clip, near = own, None
@@ -247,8 +247,17 @@ def fill(
     )  # fmt: skip
 
 
-def _axes(normal: FloatArray, axes: FloatArray) -> FloatArray:
-    """(3, 3) columns u, v, normal; u is the one of ``axes`` most nearly along the seat, projected."""
+def layer_axes(
+    body: Surface, core: Surface | None, axes: npt.ArrayLike | None = None
+) -> FloatArray:
+    """(3, 3) columns u, v and the seat's normal, along which :func:`fill` lays the cells of a layer."""
+    return _axes(body, split_faces(body, core, None)[0], axes)
+
+
+def _axes(body: Surface, seat: npt.NDArray[np.bool_], given: npt.ArrayLike | None) -> FloatArray:
+    """(3, 3) columns u, v, normal; u is the one of ``given`` most nearly along the seat, projected."""
+    normal = unit(body.area_vectors[seat].sum(axis=0))
+    axes = np.eye(3) if given is None else np.asarray(given, dtype=np.float64)
     along = axes.T @ normal
     u = axes[:, int(np.argmin(np.abs(np.round(along, 6))))]
     u = u - (u @ normal) * normal

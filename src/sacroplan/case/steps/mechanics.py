@@ -52,6 +52,7 @@ class Mechanics:
 def porous_materials(context: Context) -> dict[str, PorousMaterial]:
     """Stiffness tensor of every porous layer's cell, along the axes in which the layer is filled."""
     from sacroplan import evidence
+    from sacroplan.lattice.layer import layer_axes
     from sacroplan.lattice.properties import effective
     from sacroplan.mechanics.materials import PorousMaterial
 
@@ -62,7 +63,7 @@ def porous_materials(context: Context) -> dict[str, PorousMaterial]:
     return {
         name: PorousMaterial(
             effective(wanted.cell_type, wanted.density, solid_mpa, solid_nu).stiffness_mpa,
-            axes,
+            layer_axes(implant.porous[name], implant.core, axes),
             rows=("LAT-01", "LAT-02", *wanted.rows),
         )
         for name, wanted in sorted(implant.lattice.items())

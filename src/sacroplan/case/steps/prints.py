@@ -140,7 +140,9 @@ def implanted_parts(context: Context) -> tuple[dict[str, Surface], list[tuple[st
     rods: Rods | None = context.result("rods")
     if rods is None:
         return {}, []
-    parts = {n: bones.surfaces[n] for n in ("L4", "L5")}
+    # A vertebra that goes along is no part of the patient any more; half of one is a remnant.
+    gone = resection.plan.specimen
+    parts = {n: bones.surfaces[n] for n in ("L4", "L5") if n not in gone}
     parts |= dict(resection.plan.remnants)
     parts |= implant_parts(context)
     allowed: list[tuple[str, str]] = []
