@@ -92,7 +92,7 @@ def find_canal(hu: npt.NDArray[np.float32], spacing: FloatArray, middle_mm: floa
         cost = np.float32(evidence.value(row, "midline_cost")) * offset.astype(np.float32) ** 2
         out = np.asarray(share[low:high] - cost[:, None, None])
         # Bone parts the canal from the marrow, which in osteoporosis is as soft and as well enclosed.
-        out[hu[low:high] > evidence.value(row, "wall")] = -np.inf
+        out[hu[low:high] > evidence.value(row, "parts")] = -np.inf
         return out
 
     least = evidence.value(row, "enclosed_share")
