@@ -186,8 +186,9 @@ class MechanicsTable(_Table):
     metal_element_mm: Annotated[float, Field(ge=0.8, le=6.0)] | None = None
     healing: bool = False
     """Also solve the frictional states before ingrowth."""
-    catalogue: Literal["habitual", "core", "full"] = "core"
-    """``habitual``: standing and walking only; ``full`` adds single-leg stance, stairs, sitting."""
+    catalogue: Literal["habitual", "core", "full"] = "habitual"
+    """``habitual``: standing and walking only, so that a plan ends in six minutes on two cores; ``core``
+    adds moments, follower load and log-roll, ``full`` single-leg stance, stairs, sitting."""
     envelope: bool = False
     """Also solve with the low and the high bone law."""
 
