@@ -29,7 +29,7 @@ from sacroplan.report.stages import STAGES
 pytestmark = pytest.mark.endtoend
 
 SPACING = (1.2, 1.2, 1.4)
-COARSE = '\n[mechanics]\nbone_element_mm = 8.0\nmetal_element_mm = 4.0\ncatalogue = "habitual"\n'
+COARSE = "\n[mechanics]\nbone_element_mm = 8.0\nmetal_element_mm = 4.0\n"
 
 
 @pytest.fixture(scope="session")

@@ -182,3 +182,10 @@ def test_screws_and_robot(images, tmp_path):
     finally:
         server.stop()
     assert "FRE" in told["sacroplan register case7 theatre.mrk.json"]
+
+
+def test_the_registry(tmp_path):
+    lines = [w for b in blocks("registry", "sh") for w in commands(b)]
+    assert len(lines) >= 12
+    run_all(lines, tmp_path, {})
+    assert (tmp_path / "outcomes" / "report.html").is_file()

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -122,23 +120,3 @@ def test_nothing_to_report_and_wrong_groups_are_refused(registry, tmp_path):
     # One patient, never seen again: everything is missing, nothing breaks.
     report.write(registry, tmp_path / "out")
     assert (tmp_path / "out" / "report.pdf").stat().st_size > 5000
-
-
-def test_the_tutorial_s_commands_run(tmp_path):
-    """Every ``sacroplan registry`` line of the tutorial, in order, in an empty folder."""
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / "docs" / "tutorial-registry.md").read_text("utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
-    lines = [line for b in blocks for line in b.splitlines() if line.startswith("sacroplan ")]
-    assert len(lines) >= 12
-    for line in lines:
-        words = line.split(" #")[0].split()[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "sacroplan.cli", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-    assert (tmp_path / "outcomes" / "report.html").is_file()

@@ -36,12 +36,11 @@ def site_of(name, shared):
     else:
         volume = read_ct(shared / "data" / "vhf_pelvis_ct_1mm").volume
         labels = segment(volume).labels
-        geometry = volume.geometry
         bones = {
             n: replace(bone_surface(volume, labels, n), frame="LPS")
             for n in ("L4", "L5", "sacrum", "hip_left", "hip_right")
         }
-        geometry = replace(geometry, frame="LPS")
+        geometry = replace(volume.geometry, frame="LPS")
     found = find(bones, np.eye(3), geometry=geometry)
     bare = Site(bones, found.frames, found.points)
     centre = bare.middle(1.6) + 24.0 * bare.right

@@ -535,6 +535,7 @@ def _margin_doubts(
         ]  # fmt: skip
     doubts = []
     centre = site.tumour.surface.centroid
+    error = site.tumour.error_mm
     near = site.tumour_to_bone_mm
     if near > 0.0:
         doubts.append(
@@ -547,7 +548,6 @@ def _margin_doubts(
         )  # fmt: skip
     for m in margins:
         wanted = choice.margin(m.cut)
-        error = site.tumour.error_mm
         if m.minimum_mm >= wanted:
             if m.minimum_mm - error < wanted:
                 doubts.append(
