@@ -65,26 +65,27 @@ def distance_field_against_igl() -> Row:
 
 def corridor_sweep() -> Row:
     from sacroplan.fixation import search as hunt
+    from sacroplan.fixation import terrain
     from sacroplan.fixation.bone import one_bone
     from sacroplan.fixation.pelvic_kernels import corridor_axes
     from sacroplan.geometry.primitives import cylinder
 
     way = np.array([0.9, -0.2, 0.387298335])
     bone = cylinder(-way, 120.0 * way, 9.0, 64)
-    field = hunt.ground(one_bone(bone), [bone], [bone])
+    field = terrain.ground(one_bone(bone), [bone], [bone])
     room = np.full(3, 14.0)
-    window = hunt.Window(np.zeros(3), np.eye(3), -room, room, way, 28.0, 18.0, 0.1, 10.0)
+    window = terrain.Window(np.zeros(3), np.eye(3), -room, room, way, 28.0, 18.0, 0.1, 10.0)
     lengths, aim = np.arange(60.0, 91.0, 5.0), hunt.weights("clearance")
-    grid, depth = hunt.sweep_field(field, window, 90.0)
-    doors, ways = hunt.entries(field, window, 0.5), hunt.cone(way, 28.0, 0.5)
+    grid, depth = terrain.sweep_field(field, window, 90.0)
+    doors, ways = terrain.entries(field, window, 0.5), terrain.cone(way, 28.0, 0.5)
     shape = (len(doors), len(ways))
     score, least = np.empty(shape), np.empty(shape)
     index, hu = np.empty(shape, dtype=np.int32), np.zeros((1, 1, 1), dtype=np.float32)
-    none, cost = hunt.Keep.of([]), window.cost(ways)
+    none, cost = terrain.Keep.of([]), window.cost(ways)
 
     def sweep() -> None:
         corridor_axes(
-            depth, grid.origin, hunt.FIELD_MM, doors, ways, cost, 5.0, 10.0, lengths, none.starts,
+            depth, grid.origin, terrain.FIELD_MM, doors, ways, cost, 5.0, 10.0, lengths, none.starts,
             none.ends, none.mm, aim.clearance, aim.length, aim.enough_mm, hu, 0.0, 1.0, score, least,
             index,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from sacroplan import evidence
 from sacroplan.anatomy.landmarks import find
-from sacroplan.fixation import corridor
+from sacroplan.fixation import corridor, terrain
 from sacroplan.fixation import search as hunt
 from sacroplan.fixation.catalogue import generic
 from sacroplan.fixation.construct import plan_construct
@@ -88,8 +88,8 @@ def test_brute_force_at_half_a_millimetre_and_half_a_degree(
     need, lengths = radius + 2.0, _lengths(site, kind, sizes)  # type: ignore[arg-type]
     keep = keeps(site, radius, Obstacles())
     best = hunt.search(field, place, lengths, need, keep, aim)[0].score
-    doors, ways = hunt.entries(field, place, 0.5), hunt.cone(place.aim, place.cone_deg, 0.5)
-    grid, depth = hunt.sweep_field(field, place, float(lengths[-1]))
+    doors, ways = terrain.entries(field, place, 0.5), terrain.cone(place.aim, place.cone_deg, 0.5)
+    grid, depth = terrain.sweep_field(field, place, float(lengths[-1]))
     cost, hu = place.cost(ways), np.zeros((1, 1, 1), dtype=np.float32)
     slack, top = hunt.FIELD_SLACK_MM, -np.inf
     for k in range(0, len(doors), 64):
@@ -97,11 +97,13 @@ def test_brute_force_at_half_a_millimetre_and_half_a_degree(
         score, least = np.empty((len(some), len(ways))), np.empty((len(some), len(ways)))
         index = np.empty(score.shape, dtype=np.int32)
         corridor_axes(
-            depth, grid.origin, hunt.FIELD_MM, some, ways, cost, need - slack, place.skip_mm, lengths,
+            depth, grid.origin, terrain.FIELD_MM, some, ways, cost, need - slack, place.skip_mm, lengths,
             keep.starts, keep.ends, keep.mm, aim.clearance, aim.length, aim.enough_mm + slack, hu, 0.0,
             1.0, score, least, index,
         )  # fmt: skip
         i, j = np.nonzero(score > best + slack + 0.2 - FIELD_MAY_HIDE_MM)
+        free = terrain.open_ways(field, some[i], ways[j])
+        i, j = i[free], j[free]
         if len(i):
             exact, _, _ = hunt.measure(
                 field, place, some[i], ways[j], lengths, need, keep, aim, None, best

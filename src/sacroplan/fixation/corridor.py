@@ -7,9 +7,11 @@ lateral), so the left and the right side are the same problem; the best are meas
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
@@ -24,6 +26,7 @@ from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metric, Metrics
+from sacroplan.parallel import ALL_CORES
 from sacroplan.progress import Progress, silent
 
 FIELD_MM = 1.0
@@ -41,6 +44,9 @@ GATE_MM = 4.0
 PEDICLE_MM = 8.0
 """The pedicle reaches this far behind the posterior wall. Thread there counts even near the entry, which
 keeps the entry on the facet's side of the transverse process."""
+
+SHARED_OUT = 4000
+"""More axes than this are searched on all cores."""
 
 FINALISTS = 8
 """Axes that climb to the tops of their hills on the mesh."""
@@ -171,11 +177,15 @@ class ScrewPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Level:
-    """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body."""
+    """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body.
+
+    ``depth`` is the field turned round: mm under the surface, as the search reads it.
+    """
 
     surface: Surface
     walls: Walls
     field: DistanceField
+    depth: npt.NDArray[np.float32]
     frame: AxisFrame
     sign: float
 
@@ -213,7 +223,8 @@ def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
         (int(shape[0]), int(shape[1]), int(shape[2])), np.full(3, FIELD_MM), low, np.eye(3),
         vertebra.frame,
     )  # fmt: skip
-    return _Level(surface, walls_of(surface), distance_field(surface, grid), frame, sign)
+    field = distance_field(surface, grid)
+    return _Level(surface, walls_of(surface), field, -field.values, frame, sign)
 
 
 def _posterior_wall(level: _Level, name: str) -> float:
@@ -306,20 +317,23 @@ def _search(
     catalogue: Catalogue,
 ) -> FloatArray:
     """Rows (score, clearance of the axis, entry distance, length, point, direction), best first."""
-    from sacroplan.fixation.corridor_kernels import pedicle_axes
+    from sacroplan.fixation.corridor_kernels import pedicle_axes, pedicle_sweep
 
     high = evidence.span(pedicle_row(name), "length")[1]
     sizes = catalogue.lengths("pedicle")
     sizes = sizes[sizes <= high]
     out = np.empty((len(points), len(directions), 4))
-    pedicle_axes(
-        level.field.values, level.field.geometry.origin, FIELD_MM, points, directions, cost, wall_x,
-        wall_x - PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
-        evidence.value("SP-FIX-03", "entry_skip"), sizes, floor, evidence.value("SP-FIX-04"), MARCH_MM, out,
-    )  # fmt: skip
-    found = np.argwhere(np.isfinite(out[:, :, 0]))
-    rows = out[found[:, 0], found[:, 1]]
-    rows = np.concatenate([rows, points[found[:, 0]], directions[found[:, 1]]], axis=1)
+    # Every axis of a fine search takes many samples; those of a climb are too few to share out.
+    many = len(points) * len(directions) > SHARED_OUT
+    with ALL_CORES if many else nullcontext():
+        (pedicle_sweep if many else pedicle_axes)(
+            level.depth, level.field.geometry.origin, FIELD_MM, points, directions, cost, wall_x,
+            wall_x - PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
+            evidence.value("SP-FIX-03", "entry_skip"), sizes, floor, evidence.value("SP-FIX-04"),
+            MARCH_MM, out,
+        )  # fmt: skip
+    p, d = np.nonzero(np.isfinite(out[:, :, 0]))
+    rows = np.concatenate([out[p, d], points[p], directions[d]], axis=1)
     return rows[np.argsort(-np.round(rows[:, 0], 6), kind="stable")]
 
 

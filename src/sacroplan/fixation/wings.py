@@ -200,7 +200,7 @@ def _wing_screws(
 
     near = np.linalg.norm(work.vertices - local(cut.point), axis=1) < sizes[-1] + 40.0
     grid = grid_around(work.vertices[near], FIELD_MM, 3.0, frame)
-    field = distance_field(work, grid)
+    depth = -distance_field(work, grid).values
     progress(0.4, f"Wing screws {side}: search")
 
     def search(at: FloatArray, directions: FloatArray) -> FloatArray:
@@ -208,7 +208,7 @@ def _wing_screws(
         cosine = np.maximum(directions @ inward, 0.05)
         out = np.empty((len(at), len(directions), 2))
         face_axes(
-            field.values, grid.origin, FIELD_MM, local(at),
+            depth, grid.origin, FIELD_MM, local(at),
             np.ascontiguousarray(directions @ local_axes), need + 0.1, (need + 0.4) / cosine,
             local(np.array(keep_points).reshape(-1, 3)), np.array(keep_mm), sizes, FIELD_MM, out,
         )  # fmt: skip
