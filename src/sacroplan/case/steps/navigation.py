@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sacroplan.case.steps.intake import Intake
 from sacroplan.fixation.construct import Construct
 from sacroplan.fixation.corridor import ScrewPlan
 from sacroplan.metrics import Metric, Metrics
-from sacroplan.navigation.accuracy import Accuracy, ErrorModel, Target, published, simulate
+from sacroplan.navigation.accuracy import Accuracy, Target, published, simulate
 from sacroplan.navigation.robot_plan import RobotPlan
 from sacroplan.progress import part
 
@@ -46,11 +46,10 @@ def run(context: Context) -> StageOutput:
         targets, published(table.robot), table.draws, 1, progress=part(told, 0.0, 0.45)
     )
     hand = published("SP-NAV-01")
-    hand = ErrorModel(
-        hand.name,
-        table.freehand_tail_mm or hand.tail_mm,
-        table.freehand_tip_mm or hand.tip_mm,
-        hand.rows,
+    hand = replace(
+        hand,
+        tail_mm=table.freehand_tail_mm or hand.tail_mm,
+        tip_mm=table.freehand_tip_mm or hand.tip_mm,
     )
     freehand = simulate(targets, hand, table.draws, 1, progress=part(told, 0.45, 0.9))
     source = intake.info.source or ct_source(intake.volume, case)
