@@ -25,11 +25,10 @@ NOTICE = (
 def _navigation(folder: Path) -> Navigation:
     place = stage_folder(folder, "navigation")
     if not place.is_dir():
-        raise CaseError(
-            f"{folder} has no robot plan yet; name a construct under [fixation] and run "
-            f"'sacroplan run {folder}' first."
-        )
-    result: Navigation = store.load(place)
+        raise CaseError(f"{folder} has no robot plan yet; run 'sacroplan run {folder}' first.")
+    result: Navigation | None = store.load(place)
+    if result is None:
+        raise CaseError(f"{folder} plans no screws, so there is nothing to send or register for.")
     return result
 
 

@@ -369,6 +369,7 @@ def assess_wing_screw(
         exact.purchase_mm, float(np.degrees(np.arctan2(sign * d[2], d[0]))),
         float(np.degrees(np.arcsin(np.clip(d[1], -1.0, 1.0)))), None, None, None, None, None,
         None if volume is None else mean_hu(screw, volume), safety, None, None, tuple(own),
+        start_mm=exact.start_mm, breach_at=exact.breach_at,
     )  # fmt: skip
 
 

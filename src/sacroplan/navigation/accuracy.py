@@ -129,7 +129,8 @@ class ScrewOutcome:
     Attributes
     ----------
     grades, directions, hazards : shares by name. worst : direction of most breaches beyond grades
-        A, B, 0 and I, or of most breaches where all are within; empty without any. breach95_mm : 95th percentile of the breach.
+        A, B, 0 and I, or of most breaches where all are within; empty without any.
+    breach95_mm : 95th percentile of the breach.
     running : (draws, share of acceptable grades) pairs.
     """
 
