@@ -11,7 +11,7 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
 from sacroplan.fixation.clearance import axis_depths, clearance, iliac_grade, mean_hu
-from sacroplan.fixation.corridor import ScrewPlan
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, cone, same_frame, unit
 from sacroplan.geometry.surface import Surface

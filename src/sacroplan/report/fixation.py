@@ -12,7 +12,7 @@ from sacroplan.case.steps.construct_rods import ConstructRods
 from sacroplan.case.steps.navigation import Navigation
 from sacroplan.errors import Doubt
 from sacroplan.fixation.construct import Construct
-from sacroplan.fixation.corridor import ScrewPlan
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.geometry.frames import Axis
 from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metrics

@@ -19,7 +19,7 @@ from sacroplan.case.steps.reconstruction import without_implant
 from sacroplan.case.steps.resection import Resection
 from sacroplan.case.steps.screws import Screws
 from sacroplan.fixation.construct import Construct
-from sacroplan.fixation.corridor import ScrewPlan
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.geometry.frames import AxisFrame
 from sacroplan.geometry.surface import Surface
 from sacroplan.metrics import Metric, Metrics
