@@ -72,3 +72,13 @@ def test_own_screws_and_wires_are_read_and_need_a_construct() -> None:
         parse_config(BASE + OWN.replace("[18.0, 28.0, 38.0]", "[30.0, 70.0, 39.0]"), "case.toml")
     with pytest.raises(CaseError, match="side"):
         parse_config(BASE + OWN.replace('"left"', '"up"'), "case.toml")
+
+
+def test_four_rods_and_connectors_are_read() -> None:
+    four = '[fixation]\nconstruct = "L4-L5-iliac"\nrods = "four"\ncross_connectors = 2\n'
+    table = parse_config(BASE + four, "case.toml").fixation
+    assert (table.rods, table.cross_connectors) == ("four", 2)
+    with pytest.raises(CaseError, match="cross_connectors"):
+        parse_config(BASE + "[fixation]\ncross_connectors = 9\n", "case.toml")
+    with pytest.raises(CaseError, match="name a construct"):
+        parse_config(BASE + '[fixation]\nrods = "four"\n', "case.toml")

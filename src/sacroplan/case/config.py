@@ -175,6 +175,8 @@ class FixationTable(_Table):
     construct_name: Annotated[str | None, Field(alias="construct")] = None
     aim: Literal["clearance", "purchase", "bone"] = "clearance"
     catalogue: str | None = None
+    rods: Literal["two", "four"] = "two"
+    cross_connectors: Annotated[int, Field(ge=0, le=6)] = 0
     own: dict[Name, OwnScrewTable] = Field(default_factory=dict)
     wires: dict[Name, WireTable] = Field(default_factory=dict)
     vessels: dict[Name, str] = Field(default_factory=dict)
@@ -182,6 +184,7 @@ class FixationTable(_Table):
     @model_validator(mode="after")
     def _alone(self) -> FixationTable:
         given = [n for n in ("own", "wires", "vessels") if getattr(self, n)]
+        given += ["rods"] if self.rods == "four" else []
         if given and self.construct_name is None:
             raise ValueError(
                 f"{' and '.join(given)} are read where screws are planned alone; name a construct as well "
@@ -418,6 +421,8 @@ type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see 
 # construct = "L4-L5-S2AI" # screws and rods alone, nothing is resected; or "paper-b-1", "L4-iliac.left" ...
 # aim = "clearance"        # or "purchase", "bone"
 # catalogue = "sizes.toml" # your own screw sizes
+# rods = "four"            # iliac heads get rods of their own beside the medial ones [ROD-4]
+# cross_connectors = 2     # between the rods [ROD-5]; also beside an implant
 # [fixation.own.L4_left]   # a screw you placed; measured and graded. construct = "own": only such
 # level = "L4"             # kind = "pedicle", or "iliac", "s2ai", "iliolumbar", "trans_sacral"
 # side = "left"

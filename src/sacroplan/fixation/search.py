@@ -47,11 +47,11 @@ HILLS = 10
 """Hills whose very top is looked for."""
 
 SHAKEN = 4
-SHAKES = (3.0, 1.5, 0.7, 0.3)
+SHAKES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.3)
 """How far (mm and degrees) round a top is looked for a better one."""
 
-SHAKE_ROUNDS, SHAKE_DRAWS = 4, 250
-"""Looks of each size, and axes a look."""
+SHAKE_ROUNDS, SHAKE_DRAWS, MOST_LOOKS = 2, 1000, 30
+"""Looks of each size without a find after which it is given up, axes a look, and looks of a size in all."""
 
 ROUNDS = 30
 """Steps of one size that a climb takes at most; 30 mm cross every entry field."""
@@ -150,13 +150,18 @@ def shake(
     aim: Weights,
     bone_of: tuple[Volume, ToWorld] | None = None,
 ) -> Found:
-    """Look round a top in all directions at once: a climb by single steps stops on sharp ridges.
+    """Look round a top in all directions at once: a climb by single steps stops on sharp ridges, and
+    where bone bars the driver's way to one side.
 
     The directions are drawn once and for all, so the result does not depend on chance.
     """
     rng = np.random.default_rng(0)
     for size in SHAKES:
-        for _ in range(SHAKE_ROUNDS):
+        misses = 0
+        for _ in range(MOST_LOOKS):
+            if misses == SHAKE_ROUNDS:
+                break
+            misses += 1
             move = rng.uniform(-size, size, (SHAKE_DRAWS, 4))
             u = perpendicular(found.direction)
             v = np.cross(found.direction, u)
@@ -177,6 +182,7 @@ def shake(
             found = Found(
                 points[k], directions[k], float(length[k]), float(gap[k]), float(score[k])
             )
+            misses = 0
     return found
 
 

@@ -141,6 +141,7 @@ class Results:
 
 def scene(r: Results) -> tuple[ScenePart, ...]:
     """Every body of the 3D scene."""
+    from sacroplan.fixation.cross import solid as cross_solid
     from sacroplan.fixation.rods import solid as rod_solid
     from sacroplan.fixation.screws import solid as screw_solid
     from sacroplan.resection.rehearsal import apart
@@ -208,6 +209,11 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     for rod in r.rods.rods:
         add(
             f"rod_{rod.side}", f"Rod {rod.side}", "rods", rod_solid(rod), ROD, finish="metal",
+        )  # fmt: skip
+    for c in r.rods.cross:
+        add(
+            c.name, title_of(c.name).capitalize(), "rods",
+            cross_solid(c, r.bones.labels.frame), ROD, finish="metal",
         )  # fmt: skip
     return tuple(parts)
 

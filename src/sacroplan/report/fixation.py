@@ -151,6 +151,12 @@ def rods_table(rods: ConstructRods) -> Table:
             (p.name.replace("_", " "), f"{p.diameter_mm:g}", f"{p.rod.length_mm:.0f}", steps or "straight",
              links or "none")
         )  # fmt: skip
+    rows += [
+        (c.name.replace("_", "-"), f"{c.diameter_mm:g}", f"{c.span_mm:.0f}",
+         f"arches {c.lift_mm:.0f} mm behind the rods",
+         f"left rod at {c.left_at_mm:.0f} mm, right rod at {c.right_at_mm:.0f} mm")
+        for c in rods.rods.cross
+    ]  # fmt: skip
     return Table(
         "Cutting and bending, from the cranial end",
         ("Rod", "Diameter (mm)", "Cut to (mm)", "Bends", "Connectors"),
@@ -160,6 +166,7 @@ def rods_table(rods: ConstructRods) -> Table:
 
 def dossier(context: Context) -> Dossier:
     """The dossier of a case that plans screws and rods alone."""
+    from sacroplan.fixation.cross import solid as cross_solid
     from sacroplan.fixation.rods import solid as rod_solid
     from sacroplan.fixation.screws import solid as screw_solid
 
@@ -185,6 +192,13 @@ def dossier(context: Context) -> Dossier:
         scene.append(
             ScenePart(
                 rod.name, title_of(rod.name).capitalize(), "rods", rod_solid(rod), ROD, finish="metal"
+            )
+        )  # fmt: skip
+    for c in rods.rods.cross:
+        scene.append(
+            ScenePart(
+                c.name, title_of(c.name).capitalize(), "rods", cross_solid(c, bones.labels.frame), ROD,
+                finish="metal",
             )
         )  # fmt: skip
     base = tuple(
