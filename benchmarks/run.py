@@ -92,7 +92,46 @@ def corridor_sweep() -> Row:
 
     sweep()
     rate = score.size / best_of(3, sweep) / 1e6
-    return "candidate screw axes", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
+    return "candidate axes, pelvic screws", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
+
+
+def pedicle_sweep() -> Row:
+    """The pedicle search on a drawn vertebra; every axis through bone is followed to both its ends."""
+    from sacroplan import evidence
+    from sacroplan.fixation import corridor
+    from sacroplan.fixation.catalogue import generic
+    from sacroplan.fixation.corridor_kernels import pedicle_sweep
+    from sacroplan.geometry.booleans import union
+    from sacroplan.geometry.frames import AxisFrame
+    from sacroplan.geometry.primitives import box, cylinder
+
+    way = np.array([np.sin(np.radians(20.0)), np.cos(np.radians(20.0)), 0.0])
+    start = np.array([12.0, -6.0, 5.0])
+    facet = AxisFrame("facet", start + 24.0 * way, np.eye(3))
+    lamina = AxisFrame("lamina", [0.0, 22.0, 0.0], np.eye(3))
+    bone = union(
+        cylinder([0, -16, -14], [0, -16, 14], 18.0, 96), cylinder(start, start + 30.0 * way, 6.5, 64),
+        box(facet, [-8.0, -7.0, -11.0], [8.0, 7.0, 11.0]), box(lamina, [-24.0, -3.0, -8.0], [24.0, 3.0, 8.0]),
+    )  # fmt: skip
+    axes = np.array([[0.0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]])
+    work = corridor._prepare(bone, AxisFrame("L4", [0.0, -16.0, 0.0], axes), -1.0)
+    wall, sizes = corridor._posterior_wall(work, "L4"), generic()
+    floor = 0.5 * float(sizes.diameters("pedicle")[0])
+    gate = corridor._gate(work, wall, floor, "L4")
+    ways, cost = corridor._directions("L4", None, 0.5, 0)
+    out, lengths = np.empty((len(gate), len(ways), 4)), sizes.lengths("pedicle")
+
+    def sweep() -> None:
+        pedicle_sweep(
+            work.depth, work.field.geometry.origin, corridor.FIELD_MM, gate, ways, cost, wall,
+            wall - corridor.PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
+            evidence.value("SP-FIX-03", "entry_skip"), lengths, floor, evidence.value("SP-FIX-04"),
+            corridor.MARCH_MM, out,
+        )  # fmt: skip
+
+    sweep()
+    rate = len(gate) * len(ways) / best_of(3, sweep) / 1e6
+    return "candidate axes, pedicle screws", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
 
 
 def accuracy_draws() -> Row:
@@ -169,6 +208,7 @@ def main() -> None:
         import_latency(),
         distance_field_against_igl(),
         corridor_sweep(),
+        pedicle_sweep(),
         accuracy_draws(),
         *demo_stages(),
     ]
