@@ -23,6 +23,9 @@ STEP_MM = 2.0
 
 LIFT_STEP_MM = 1.0
 
+BARRED_MM = 1000.0
+"""A place where bone bars every arch counts as so much lift."""
+
 
 @dataclass(frozen=True, eq=False)
 class CrossConnector:
@@ -66,11 +69,16 @@ class CrossConnector:
 
 
 def grips(plan: RodPlan) -> tuple[FloatArray, FloatArray]:
-    """Places (n,) along a rod and points (n, 3) that lie far enough from every head [SP-FIX-12]."""
+    """Places (n,) along a rod and points (n, 3) between its first and last head that lie far enough
+    from every head [SP-FIX-12]; the short ends beyond carry no clamp."""
     from sacroplan.fixation.rods import arc_lengths
 
     arc = arc_lengths(plan.polyline)
-    s = np.arange(STEP_MM, arc[-1], STEP_MM)
+    ends = [
+        float(arc[int(np.argmin(np.linalg.norm(plan.polyline - plan.rod.anchors[k], axis=1)))])
+        for k in (0, -1)
+    ]
+    s = np.arange(ends[0], ends[1] + 1e-9, STEP_MM)
     p = np.stack([np.interp(s, arc, plan.polyline[:, k]) for k in range(3)], axis=1)
     off = np.linalg.norm(p[:, None] - plan.rod.anchors[None], axis=2).min(axis=1)
     free = off >= evidence.value("SP-FIX-12", "from_head")
@@ -105,6 +113,8 @@ def plan_cross(
     if not len(s):
         return (), (_no_room(count, 0),)
     lifts, gaps = _lifts(p, q, back, bones)
+    # Where no arch clears the bone is the last place to grip.
+    barred = np.where(gaps < evidence.value("SP-FIX-06", "bone"), BARRED_MM, 0.0)
     height = p @ up
     high, low = float(height.max()), float(height.min())
     apart = evidence.value("SP-FIX-12", "apart")
@@ -115,7 +125,7 @@ def plan_cross(
         if not free.any():
             break
         wish = high - (n + 0.5) / count * (high - low)
-        cost = np.where(free, lifts + weight * np.abs(height - wish), np.inf)
+        cost = np.where(free, lifts + barred + weight * np.abs(height - wish), np.inf)
         k = int(np.argmin(np.round(cost, 9)))
         chosen.append(k)
         free &= np.abs(height - height[k]) >= apart

@@ -370,6 +370,7 @@ def _plan(
     least = evidence.value("ROD-2", "bend") * diameter
     clear = evidence.value("SP-FIX-06", "bone")
     radius = 0.5 * diameter
+    called = f"{side}{suffix}".replace("_", " ")
     doubts: list[Doubt] = []
     points = wanted
     for limit in SMOOTHING:
@@ -386,7 +387,7 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.tight_bend",
-                f"The {side} rod bends to a radius of {tightest:.0f} mm (wanted {least:.0f} mm) between "
+                f"The {called} rod bends to a radius of {tightest:.0f} mm (wanted {least:.0f} mm) between "
                 f"{_pair(names, at, float(arc_lengths(line)[int(np.argmin(radii)) + 1]))}: bring its "
                 "heads into line or take a connector.", ("ROD-2",),
             )
@@ -395,7 +396,7 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.rod_near_bone",
-                f"The {side} rod comes within {bone_gap:.1f} mm of bone (wanted {clear:g} mm) between "
+                f"The {called} rod comes within {bone_gap:.1f} mm of bone (wanted {clear:g} mm) between "
                 f"{_pair(names, at, _nearest_arc(line, bones, radius))}: trim the "
                 "bone there or take higher heads.", ("SP-FIX-06",),
             )
@@ -415,7 +416,7 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.head_swing",
-                f"A head on the {side} rod must swing {max(wide):.0f} degrees (polyaxial heads reach "
+                f"A head on the {called} rod must swing {max(wide):.0f} degrees (polyaxial heads reach "
                 f"{most:g}).", ("SP-FIX-06",),
             )
         )  # fmt: skip
@@ -424,8 +425,8 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.rod_off_head",
-                f"The {side} rod runs {moved.max():.1f} mm beside a planned head, for its bend radius or to "
-                "clear bone: seat that screw higher or bend in theatre.", ("ROD-2", "SP-FIX-06"),
+                f"The {called} rod runs {moved.max():.1f} mm beside a planned head, for its bend radius or "
+                "to clear bone: seat that screw higher or bend in theatre.", ("ROD-2", "SP-FIX-06"),
             )
         )  # fmt: skip
     implant_gap = None
@@ -439,7 +440,7 @@ def _plan(
             doubts.append(
                 Doubt(
                     "fixation", "fixation.rod_meets_implant",
-                    f"The {side} rod runs {-implant_gap:.1f} mm into the implant away from its posts.",
+                    f"The {called} rod runs {-implant_gap:.1f} mm into the implant away from its posts.",
                     ("SP-FIX-06",),
                 )
             )  # fmt: skip
