@@ -40,6 +40,7 @@ PLAN_STAGES: tuple[Stage, ...] = (
     guides.STAGE,
     mechanics.STAGE,
     prints.STAGE,
+    navigation.RESECTION_STAGE,
     exports.STAGE,
 )
 
