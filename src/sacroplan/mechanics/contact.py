@@ -10,7 +10,7 @@ known, so that the whole costs a few bonded solutions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,14 @@ class ContactState:
     steps: int
     iterations: int
     residual: float
+
+    def first(self, count: int) -> ContactState:
+        """The state of the first ``count`` pairs."""
+        return replace(
+            self, pressure_mpa=self.pressure_mpa[:count], shear_mpa=self.shear_mpa[:count],
+            slip_mm=self.slip_mm[:count], opening_mm=self.opening_mm[:count],
+            sliding=self.sliding[:count],
+        )  # fmt: skip
 
     def resultant_n(self, contact: Contact, seat: int | None = None) -> FloatArray:
         """(3,) N force of the pressure on the implant's side, of one seat or of all."""
@@ -220,8 +228,6 @@ def solve_contact(
     ``names`` of the load cases are for messages. Raises :class:`MechanicsError` when a case is not
     held, not loaded or does not converge, naming the seat.
     """
-    from dataclasses import replace
-
     checked(problem)
     cases = problem.loads.shape[2]
     if len(names) != cases:

@@ -23,6 +23,7 @@ from sacroplan.mechanics.catalogue import (
     stance_loads,
     unit_loads,
 )
+from sacroplan.mechanics.contact import ContactState, solve_contact
 from sacroplan.mechanics.deck import write_inp
 from sacroplan.mechanics.elasticity import rotated
 from sacroplan.mechanics.figures import (
@@ -43,6 +44,8 @@ from sacroplan.mechanics.figures import (
 from sacroplan.mechanics.healing import HealingResult, heal
 from sacroplan.mechanics.inputs import MechanicsInput, MechanicsOptions
 from sacroplan.mechanics.interfaces import Contact, on_nodes
+from sacroplan.mechanics.joints import Joints, part_joints
+from sacroplan.mechanics.ligaments import sacroiliac_of
 from sacroplan.mechanics.loads import (
     endplate_weights,
     face_weights,
@@ -66,9 +69,11 @@ from sacroplan.mechanics.model import (
 from sacroplan.mechanics.problem import Problem, Solution
 from sacroplan.mechanics.reservations import (
     BONDED,
+    NO_LIGAMENTS,
+    PURE_MOMENTS,
     SCREWS_TIED,
     SINGLE_LAW,
-    STANDING_DOUBTS,
+    STIFF_LIGAMENTS,
     model_doubts,
 )
 from sacroplan.mechanics.results import MechanicsResult, ModelResult, SeatMaps
@@ -133,7 +138,7 @@ def _mesh(
     options: MechanicsOptions,
     progress: Progress,
 ) -> tuple[TetMesh, MeshReport]:
-    solids = (*metal, *bone_solids(anatomy, *endplate))
+    solids = (*metal, *bone_solids(anatomy, *endplate, options.joints == "contact"))
     sizes = ElementSizes.default(options.bone_element_mm, options.metal_element_mm)
     return build_mesh(
         solids,
@@ -175,8 +180,20 @@ def _solved(
     cases: tuple[LoadCase, ...],
     s1: FloatArray,
     progress: Progress,
+    joints: Joints | None = None,
 ) -> tuple[Solved, float]:
-    """(all cases that hold the acetabula, mm by which the follower load's path was set forward)."""
+    """(all cases that hold the acetabula, mm by which the follower load's path was set forward).
+
+    With ``joints`` of the bonded ``mesh`` every case is solved in contact; the follower load's path
+    is then the bonded model's.
+    """
+    front = 0.0
+    if joints is not None:
+        turning = tuple(c for c in cases if c.follower_n > 0)
+        if turning:
+            rest = (inp, endplate, turning, s1, silent)
+            front = _solved(name, mesh, report, materials, *rest)[1]
+        mesh = joints.parted.mesh
     faces, doubts = held_faces(mesh, _local_centres(inp), UP)
     held = np.any([nodes_of(mesh, f) for f in faces.values()], axis=0)
     weights = endplate_weights(mesh, "L4", *endplate)
@@ -184,6 +201,17 @@ def _solved(
         raise MechanicsError("L4's endplate and an acetabulum share nodes: landmarks are wrong.")
     units = unit_loads(mesh, weights, spine_path(mesh, s1), anchor_of(mesh))
     mix = np.stack([c.coefficients for c in cases], axis=1)
+    if joints is not None:
+        mix[5] -= front * mix[6]
+        problem = Problem(
+            mesh, materials.young_mpa, materials.poisson, held,
+            np.einsum("nrb,bc->nrc", units, mix), materials.tensors_mpa, materials.tensor,
+        )  # fmt: skip
+        titles = tuple(c.title for c in cases)
+        answer, states = solve_contact(problem, joints.contact, titles, progress)
+        return Solved(
+            name, problem, answer, materials, report, weights, cases, doubts, joints, states
+        ), front
     follower = any(c.follower_n > 0 for c in cases)
     # With a follower load its unit actions are needed; else the fewest cases that span the others.
     solved = np.eye(7) if follower else mix[:, _independent(mix)]
@@ -258,8 +286,15 @@ def _more(
             )
         problem = replace(model.problem, fixed=nodes, loads=loads)
         share = part(progress, number / len(groups), (number + 1) / len(groups))
-        solution = solve(problem, inp.options.engine, share)
-        out.append(replace(model, problem=problem, solution=solution, cases=tuple(cases)))
+        states: tuple[ContactState, ...] = ()
+        if model.joints is None:
+            solution = solve(problem, inp.options.engine, share)
+        else:
+            titles = tuple(c.title for c in cases)
+            solution, states = solve_contact(problem, model.joints.contact, titles, share)
+        out.append(
+            replace(model, problem=problem, solution=solution, cases=tuple(cases), states=states)
+        )
     return out, missing
 
 
@@ -320,6 +355,10 @@ def _read(
     figures = motion_figures(model)
     bone, risk = bone_figures(model, fields, full)
     figures |= bone
+    if model.joints is not None:
+        figures |= model.joints.losses()
+        for case, state in zip(model.cases, model.states, strict=True):
+            figures |= model.joints.figures(state, case.name, case.rows)
     if bars or model.problem.mesh.of_kind("core", "porous", "screw", "rod").any():
         for c in range(len(model.cases)):
             stress = fields(c)[1]
@@ -422,6 +461,9 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         cases = habitual
     progress(0.0, "distance fields")
     intact = Anatomy.of({b: inp.bones[b] for b in MODEL_BONES}, axes)
+    sacroiliac = None
+    if options.joints == "contact":
+        sacroiliac = sacroiliac_of(inp.bones, inp.landmarks, axes)
     cut = Anatomy.of(inp.remnants, axes)
     kept = {b: intact.raw[b] for b in ("L4", "L5") if b not in cut.raw}
     remaining = Anatomy(axes, {**kept, **cut.raw}, intact.bounds)
@@ -455,9 +497,13 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
             mesh, intact.raw, inp.volume, axes, calibration, options.law, strengths.porosity,
             inp.porous_material,
         )  # fmt: skip
+        joints = None
+        if sacroiliac is not None:
+            joints = part_joints(mesh, materials.young_mpa, sacroiliac, models[name][0].raw)
         model, offset = _solved(
-            name, mesh, report, materials, inp, endplate, wanted[name], s1, part(progress, 0.1, 0.7)
-        )
+            name, mesh, report, materials, inp, endplate, wanted[name], s1,
+            part(progress, 0.1, 0.7), joints,
+        )  # fmt: skip
         fields = _Fields(model, _full(model))
         own = _read(model, fields, strengths, bars if name != "intact" else (), _full(model))
         return model, offset, fields, own
@@ -529,11 +575,20 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         for law in ("low", "high"):
             progress(0.9 if law == "low" else 0.93, f"law envelope, {law}")
             figures |= _envelope(
-                law, after, inp, intact, calibration, strengths, endplate, cases, s1
+                law,
+                after,
+                meshes["reconstructed"][0],
+                inp,
+                intact,
+                calibration,
+                strengths,
+                endplate,
+                cases,
+                s1,
             )
     else:
         doubts.append(SINGLE_LAW)
-    doubts += STANDING_DOUBTS
+    doubts += [NO_LIGAMENTS if sacroiliac is None else STIFF_LIGAMENTS, PURE_MOMENTS]
     progress(0.96, "decks")
     results = {
         "intact": _to_lps(
@@ -542,8 +597,12 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         "reconstructed": _to_lps(after, axes, new, full, second.risk, ratio, own["reconstructed"]),
     }
     decks = {
-        name: _deck(r.problem, r.cases, f"{name} pelvis, bonded") for name, r in results.items()
-    }
+        name: _deck(
+            r.problem, r.cases, f"{name} pelvis, bonded",
+            None if m.joints is None else _turned_contact(m.joints.contact, axes),
+        )
+        for (name, r), m in zip(results.items(), (before, after), strict=True)
+    }  # fmt: skip
     if healing is not None:
         decks |= _contact_decks(healing, axes)
     progress(1.0, "mechanics done")
@@ -594,10 +653,13 @@ def _seat_maps(healing: HealingResult, axes: AxisFrame) -> SeatMaps:
     return SeatMaps(mesh.with_nodes(axes.to_world(mesh.nodes)), fields)
 
 
+def _turned_contact(contact: Contact, axes: AxisFrame) -> Contact:
+    return replace(contact, normal=contact.normal @ axes.axes.T)
+
+
 def _contact_decks(healing: HealingResult, axes: AxisFrame) -> dict[str, bytes]:
     """One deck per frictional stage: friction remembers, so a case may not follow another."""
-    contact = healing.parted.contact
-    turned = replace(contact, normal=contact.normal @ axes.axes.T)
+    turned = _turned_contact(healing.contact, axes)
     out = {}
     for c, case in enumerate(healing.model.cases):
         problem, _ = _turned(healing.model, axes, [c])
@@ -627,6 +689,7 @@ def _calibration_figures(calibration: Calibration, options: MechanicsOptions) ->
 def _envelope(
     law: str,
     model: Solved,
+    mesh: TetMesh,
     inp: MechanicsInput,
     intact: Anatomy,
     calibration: Calibration,
@@ -636,12 +699,13 @@ def _envelope(
     s1: FloatArray,
 ) -> Metrics:
     """Motion, bone and metal figures of the reconstructed mesh under another law set."""
-    mesh = model.problem.mesh
     materials = assign(
         mesh, intact.raw, inp.volume, inp.axes, calibration, law, strengths.porosity,
         inp.porous_material,
     )  # fmt: skip
-    other, _ = _solved(model.name, mesh, model.report, materials, inp, endplate, cases, s1, silent)
+    other, _ = _solved(
+        model.name, mesh, model.report, materials, inp, endplate, cases, s1, silent, model.joints
+    )
     full = _full(other)
     found = _read(other, _Fields(other, full), strengths, (), full).figures
     return {f"mechanics.envelope.{law}.{key}": value for key, value in found.items()}
