@@ -17,10 +17,12 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import MechanicsError
 from sacroplan.geometry.frames import FloatArray, IntArray
+from sacroplan.mechanics import _mesh_kernels as kernels
 from sacroplan.mechanics.contact import ContactState
 from sacroplan.mechanics.interfaces import Contact, Parted, part_between
 from sacroplan.mechanics.ligaments import Fibres, Sacroiliac, kept
-from sacroplan.mechanics.mesh import TetMesh
+from sacroplan.mechanics.mesh import TetMesh, face_neighbours
+from sacroplan.mechanics.meshing import CRUMB_MM3
 from sacroplan.mechanics.model import FACETS
 from sacroplan.metrics import Metric, Metrics
 
@@ -152,6 +154,23 @@ def _whole(mesh: TetMesh) -> Parted:
     return Parted(mesh, none, every, every)
 
 
+def _with_hold(mesh: TetMesh, loose: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(m,) loose elements, crumbs of either side given to the other side, on which they hang.
+
+    A scrap of cartilage, or a crumb of bone, that is only joined to what lies across the joint would
+    float once the joint is parted.
+    """
+    neighbours = face_neighbours(np.ascontiguousarray(mesh.elements[:, :4]))
+    across = (neighbours >= 0) & (loose[neighbours] != loose[:, None])
+    piece = kernels.components(np.where(across, -1, neighbours).astype(np.int32))
+    volume = np.bincount(piece, weights=mesh.volumes)
+    rigid = np.bincount(piece, weights=mesh.volumes * ~mesh.of_kind("joint"))
+    crumb = (rigid < CRUMB_MM3) & (volume < volume.max())
+    touches = np.zeros(len(volume), dtype=bool)
+    touches[piece[across.any(axis=1)]] = True
+    return np.asarray(loose ^ (crumb & touches)[piece])
+
+
 def part_joints(
     mesh: TetMesh,
     young_mpa: FloatArray,
@@ -165,6 +184,7 @@ def part_joints(
     """
     friction = evidence.value("SP-MECH-19", "joint")
     own = np.array([n in HIPS for n in mesh.names])[mesh.part]
+    own = _with_hold(mesh, own)
     others = mesh.of_kind("bone", "joint") & ~own
     parted = _whole(mesh)
     # Behind the auricular faces nothing bears: the cleft is filled with ligaments.
@@ -173,8 +193,8 @@ def part_joints(
     parted = parted if found is None else _then(parted, found)
     for facets in (n for n in mesh.names if n.startswith(FACETS)):
         now = parted.mesh
-        upper = now.of(facets.split("_")[1])
-        found = part_between(now, young_mpa, friction, upper, now.of(facets))
+        upper = _with_hold(now, now.of(facets.split("_")[1]))
+        found = part_between(now, young_mpa, friction, upper, now.of(facets) & ~upper)
         found = _renamed(found, lambda _, name=facets: name)  # type: ignore[misc]
         parted = parted if found is None else _then(parted, found)
     contact = parted.contact
