@@ -195,7 +195,7 @@ def test_a_cut_takes_the_fibres_whose_bone_goes():
 
 def test_a_study_with_joints_in_contact():
     small = MechanicsOptions(
-        max_unknowns=30_000, bone_element_mm=10.0, metal_element_mm=5.5, catalogue="habitual"
+        max_unknowns=18_000, bone_element_mm=12.0, metal_element_mm=6.0, catalogue="habitual"
     )
     bonded = evaluate(jointed_toy(options=small))
     result = evaluate(jointed_toy(options=replace(small, joints="contact")))

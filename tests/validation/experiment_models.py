@@ -1,7 +1,7 @@
 """Cadaver experiments as models: the Visible Human Male's bones with simulated HU, cut and fixed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -105,8 +105,13 @@ def build(
     porous: Mapping | None = None,
     elements: int = 40_000,
     contact: bool = True,
+    ligaments: float = 1.0,
+    cartilage: float = 1.0,
 ) -> Built:
-    """The model of ``bones`` (those that remain, LPS) with metal; loaded at its uppermost vertebra."""
+    """The model of ``bones`` (those that remain, LPS) with metal; loaded at its uppermost vertebra.
+
+    ``ligaments`` and ``cartilage`` scale the stiffness of the ligaments and of the sacroiliac joint.
+    """
     axes = spec.axes
     intact = Anatomy.of({n: spec.bones[n] for n in bones}, axes)
     cut = {n: s for n, s in bones.items() if s is not spec.bones[n]}
@@ -127,7 +132,12 @@ def build(
     made = assign(mesh, intact.raw, spec.volume, axes, spec.calibration, "default", 0.7)
     joints = None
     if contact:
-        joints = part_joints(mesh, made.young_mpa, spec.sacroiliac, remaining.raw)
+        layer = np.array([n.startswith("sacroiliac") for n in mesh.names])[mesh.part]
+        made = replace(made, young_mpa=np.where(layer, cartilage, 1.0) * made.young_mpa)
+        fibres = spec.sacroiliac.fibres
+        bundle = replace(fibres, stiffness=ligaments * fibres.stiffness)
+        sacroiliac = replace(spec.sacroiliac, fibres=bundle)
+        joints = part_joints(mesh, made.young_mpa, sacroiliac, remaining.raw)
         mesh = mesh if joints is None else joints.parted.mesh
     centres = {s: axes.to_local(spec.marks.point(f"HJC_{s[0].upper()}")) for s in ("left", "right")}
     faces, _ = held_faces(mesh, centres, UP)
@@ -197,18 +207,35 @@ def foramina(spec: Specimen):
 
 
 @cache
-def fixation(spec: Specimen, construct: str):
-    """(screws, rods) of a construct, each screw tied to its rod where the rod passes it."""
+def planned(spec: Specimen, construct: str):
+    """Planned screws of a construct by side, cranial first."""
     m = spec.marks
     plan = plan_construct(construct, spec.bones, m.frames, m.points, m.hip_radius_mm)
     assert not plan.missing
-    heads = {
-        s: [(p.screw.head, p.screw.direction) for p in plan.on_side(s)] for s in ("left", "right")
-    }
-    rods = plan_rods(heads, bones=list(spec.bones.values())).rods
-    screws = []
-    for rod in rods:
-        for p in plan.on_side(rod.side):
-            near = rod.polyline[np.argmin(np.linalg.norm(rod.polyline - p.screw.head, axis=1))]
-            screws.append(ScrewSolid(p.screw.name, near, p.screw.tip, p.screw.diameter_mm))
-    return tuple(screws), tuple(RodSolid(f"rod_{r.side}", r.polyline, r.diameter_mm) for r in rods)
+    return {s: [p.screw for p in plan.on_side(s)] for s in ("left", "right")}
+
+
+def tied(screws, rods):
+    """Screws that begin on the nearest rod of their side: the tulip holds them together."""
+    out = []
+    for side, own in screws.items():
+        lines = [r.polyline for r in rods if r.name.split("_")[1] == side]
+        for s in own:
+            line = np.concatenate(lines)
+            near = line[np.argmin(np.linalg.norm(line - s.head, axis=1))]
+            out.append(ScrewSolid(s.name, near, s.tip, s.diameter_mm))
+    return tuple(out)
+
+
+def rods_through(screws, name: str, bones=(), posts=None, implant=None):
+    """A rod a side through the heads of ``screws``, cranial first, and then through posts."""
+    heads = {s: [(x.head, x.direction) for x in own] for s, own in screws.items()}
+    plan = plan_rods(heads, posts, bones=list(bones), implant=implant)
+    return tuple(RodSolid(f"{name}_{r.side}", r.polyline, r.diameter_mm) for r in plan.rods)
+
+
+def fixation(spec: Specimen, construct: str):
+    """(screws, rods) of a construct with one rod a side."""
+    screws = planned(spec, construct)
+    rods = rods_through(screws, "rod", spec.bones.values())
+    return tied(screws, rods), rods

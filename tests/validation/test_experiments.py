@@ -13,12 +13,22 @@ from experiment_models import (
     clamped,
     fixation,
     foramina,
+    planned,
     pressed,
+    rods_through,
     specimen,
+    tied,
 )
+from test_implants import implanted
 
 from sacroplan import evidence
 from sacroplan.geometry.frames import Plane
+from sacroplan.mechanics import criteria
+from sacroplan.mechanics.figures import body_motion
+from sacroplan.mechanics.model import RodSolid, ScrewSolid
+from sacroplan.resection.plan import plan_resection
+from sacroplan.resection.presets import Choice
+from sacroplan.resection.site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared]
 
@@ -79,6 +89,34 @@ def test_partial_sacrectomy_of_hugate_and_the_motion_of_the_joint(spec):
         assert stiffness["control"] > caudal > cephalad
 
 
+SOFT = 0.1
+"""Share of the published ligament stiffness in the study of what VAL-01 depends on."""
+
+
+def test_what_partial_sacrectomy_depends_on(spec):
+    """VAL-01 with ligaments of a tenth and the softer cartilage of the model they come from."""
+    sacrum = spec.bones["sacrum"]
+    middle, up = foramina(spec)
+    pieces = {
+        "control": sacrum,
+        "caudal": above(sacrum, Plane(middle - OFF_FORAMINA_MM * up, up)),
+        "cephalad": above(sacrum, Plane(middle + OFF_FORAMINA_MM * up, up)),
+    }
+    cartilage = evidence.value("SP-MECH-20", "cartilage") / evidence.value("MAT-B5", "cartilage")
+    stiffness = {}
+    for name, piece in pieces.items():
+        bones = {**{n: spec.bones[n] for n in LOWER}, "sacrum": piece}
+        built = build(spec, bones, ligaments=SOFT, cartilage=cartilage)
+        stiffness[name], nutation, _ = pressed(built, 600.0)
+        ratio = stiffness[name] / stiffness["control"]
+        print(
+            f"VAL-01 soft {name}: {stiffness[name]:.1f} N/mm, ratio {ratio:.2f}, "
+            f"nutation {nutation:.2f} deg",
+            flush=True,
+        )
+    assert stiffness["control"] > stiffness["caudal"] > stiffness["cephalad"]
+
+
 def test_sacrectomies_with_lumbo_iliac_fixation_of_yu(spec):
     """VAL-20: L2 clamped, both acetabula held; intact with L3-L5, the others from L3 to the ilium."""
     bones = dict(spec.bones)
@@ -126,3 +164,74 @@ def test_sacrectomies_with_lumbo_iliac_fixation_of_yu(spec):
     for motion in ("compression", "torsion"):
         order = [found[motion, n] for n in ("under_s1", "half_s1", "one_side", "total_single")]
         assert np.all(np.diff(order) < 0)
+
+
+COLUMN_MM = 12.0
+"""Diameter of an anterior column bar from L5 to the sawn ilium."""
+
+INTO_BONE_MM = 10.0
+"""How far such a bar reaches into both bones."""
+
+
+def columns(spec, hips):
+    """A bar a side from L5's lower endplate to the sawn ilium nearest to the joint's middle."""
+    out = []
+    for side, outward in (("left", -1.0), ("right", 1.0)):
+        plate = spec.marks.frame("L5IEP")
+        start = 0.5 * (plate.origin + spec.marks.point(f"L5IEP_{side[0].upper()}"))
+        v = hips[f"hip_{side}"].vertices
+        middle = spec.marks.point(f"SIJ_{side[0].upper()}")
+        stop = v[np.argmin(np.linalg.norm(v - middle, axis=1))]
+        into = INTO_BONE_MM * outward * spec.axes.axes[:, 2]
+        line = np.stack([start + INTO_BONE_MM * plate.axes[:, 1], stop + into])
+        out.append(RodSolid(f"column_{side}", line, COLUMN_MM))
+    return tuple(out)
+
+
+def test_order_of_reconstructions_of_huang(spec):
+    """VAL-23: 600 N on L4 after total sacrectomy; peak stress of the metal and sinking of L5."""
+    names = ("L4", "L5", "sacrum", "hip_left", "hip_right")
+    whole = {n: spec.bones[n] for n in names}
+    plan = plan_resection(Site(whole, spec.marks.frames, spec.marks.points), Choice("total"))
+    bones = {"L4": whole["L4"], "L5": whole["L5"]}
+    bones |= {n: plan.remnants[n] for n in ("hip_left", "hip_right")}
+    screws = planned(spec, "L4-L5-iliac2")
+    medial = {s: own[:3] for s, own in screws.items()}
+    lateral = {s: [own[1], own[3]] for s, own in screws.items()}
+    rods = (
+        *rods_through(medial, "medial", bones.values()),
+        *rods_through(lateral, "lateral", bones.values()),
+    )  # fmt: skip
+    _, implant, _, _ = implanted(whole, spec.marks, "total")
+    pedicles = {s: own[:2] for s, own in screws.items()}
+    posts = {p.side: [(p.centre, -p.opening)] for p in implant.posts}
+    short = rods_through(pedicles, "rod", bones.values(), posts, implant.core)
+    wings = tuple(ScrewSolid(s.name, s.head, s.tip, s.diameter_mm) for s in implant.wing_screws)
+    four_screws = tied(screws, rods)
+    states = {
+        "four_rod": build(spec, bones, four_screws, rods, contact=False),
+        "column": build(spec, bones, four_screws, (*rods, *columns(spec, bones)), contact=False),
+        "printed": build(
+            spec, bones, (*tied(pedicles, short), *wings), short, implant.core, implant.porous,
+            contact=False,
+        ),
+    }  # fmt: skip
+    peak, sunk = {}, {}
+    for name, built in states.items():
+        _, _, model = pressed(built, 600.0)
+        stress = criteria.von_mises(model.fields(0)[1])
+        metal = built.mesh.of_kind("rod", "screw", "core", "porous")
+        peak[name] = criteria.peak(built.mesh, metal, stress).sphere
+        sunk[name] = -float(body_motion(model, "L5", 0)[0][1])
+        print(f"VAL-23 {name}: metal {peak[name]:.0f} MPa, L5 down {sunk[name]:.3f} mm", flush=True)
+    stress_order = sorted(peak, key=peak.__getitem__, reverse=True)
+    sinking_order = sorted(sunk, key=sunk.__getitem__, reverse=True)
+    for what, order, wanted in (
+        ("peak stress", stress_order, ["four_rod", "column", "printed"]),
+        ("sinking of L5", sinking_order, ["four_rod", "printed", "column"]),
+    ):
+        print(
+            f"VAL-23 | {what} | {order} | asked {wanted} | {'met' if order == wanted else 'missed'}"
+        )
+    # Both supports of the column relieve four rods alone.
+    assert stress_order[0] == sinking_order[0] == "four_rod"

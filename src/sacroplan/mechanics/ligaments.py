@@ -259,8 +259,7 @@ def _side(
     )
     out["posterior_short"] = (("sacrum", bone), _paired(a, b, sacral.along))
 
-    lateral = np.where(back > float(np.median(back)), beside, -np.inf)
-    a = _outline(own, along, lateral, sacral.level(3.0), sacral.level(4.0), count)
+    a = _outline(own, along, beside, sacral.level(3.0), sacral.level(4.0), count)
     b = _near(hip, marks[f"PSIS_{letter}"], _q("attachment_radius"))
     out["posterior_long"] = (("sacrum", bone), _paired(a, b, sacral.along))
 
@@ -268,7 +267,7 @@ def _side(
     b = _near(hip, marks[f"ISP_{letter}"], _q("attachment_radius"))
     out["sacrospinous"] = (("sacrum", bone), _paired(a, b, sacral.along))
 
-    a = _outline(own, along, lateral, sacral.level(3.0), sacral.level(5.5), count)
+    a = _outline(own, along, beside, sacral.level(3.0), sacral.level(5.5), count)
     b = _near(hip, hip[int(np.argmin(hip[:, 1]))], 2.0 * _q("attachment_radius"))
     out["sacrotuberous"] = (("sacrum", bone), _paired(a, b, sacral.along))
 
