@@ -86,6 +86,8 @@ def round_bars(mesh, screws, rods):
     inside = max((0.5 * r.diameter_mm for r in rods), default=0.0)
     length |= {s.name: np.linalg.norm(s.tip - s.entry) - inside for s in screws}
     for bar in (*rods, *screws):
+        if bar.name.startswith("connector"):
+            continue
         at = mesh.of(bar.name)
         true = 0.25 * np.pi * bar.diameter_mm**2 * length[bar.name]
         share = mesh.volumes[at].sum() / true
@@ -262,8 +264,16 @@ def rods_through(screws, name: str, bones=(), posts=None, implant=None):
     return tuple(RodSolid(f"{name}_{r.side}", r.polyline, r.diameter_mm) for r in plan.rods)
 
 
+ILIAC_MM = 7.5
+"""Iliac screws of every state: the widest of which two fit, for the paper's states differ in their
+number and not in their size."""
+
+
 def fixation(spec: Specimen, construct: str):
     """(screws, rods) of a construct with one rod a side."""
-    screws = planned(spec, construct)
+    screws = {
+        side: [replace(s, diameter_mm=ILIAC_MM) if s.kind == "iliac" else s for s in own]
+        for side, own in planned(spec, construct).items()
+    }
     rods = rods_through(screws, "rod", spec.bones.values())
     return tied(screws, rods), rods

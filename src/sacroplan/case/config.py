@@ -195,6 +195,15 @@ class MechanicsTable(_Table):
     """``contact``: sacroiliac and facet joints only press and ligaments only pull; takes about twice as
     long as ``bonded``, where cartilage also carries tension and there are no ligaments."""
 
+    @model_validator(mode="after")
+    def _one_kind_of_contact(self) -> MechanicsTable:
+        if self.healing and self.joints == "contact":
+            raise ValueError(
+                'the frictional stages (healing = true) are computed with joints = "bonded" only; '
+                "run joints in contact as a study of its own"
+            )
+        return self
+
 
 class GraftsTable(_Table):
     """Living bone: closed surfaces (STL, LPS mm), or ``synthetic`` for a worked example.

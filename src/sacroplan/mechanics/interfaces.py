@@ -229,10 +229,8 @@ def require_held(mesh: TetMesh) -> None:
     )
     piece = connected_components(graph, directed=False)[1][:m]
     main = int(np.bincount(piece).argmax())
-    loose = mesh.of_kind(*LOOSE_KINDS)
     for number in np.unique(piece):
-        # A bone across a joint in contact is a piece of its own, but no implant.
-        if number == main or not loose[piece == number].any():
+        if number == main:
             continue
         names = sorted({mesh.names[int(k)] for k in np.unique(mesh.part[piece == number])})
         raise MechanicsError(
