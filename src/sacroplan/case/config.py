@@ -192,8 +192,8 @@ class MechanicsTable(_Table):
     envelope: bool = False
     """Also solve with the low and the high bone law."""
     joints: Literal["bonded", "contact"] = "bonded"
-    """``contact``: sacroiliac and facet joints only press and ligaments only pull; takes about twice as
-    long as ``bonded``, where cartilage also carries tension and there are no ligaments."""
+    """``contact``: sacroiliac and facet joints only press and ligaments only pull, at twice the
+    time per load case; ``bonded``: cartilage also carries tension and there are no ligaments."""
 
     @model_validator(mode="after")
     def _one_kind_of_contact(self) -> MechanicsTable:
