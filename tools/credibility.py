@@ -32,7 +32,8 @@ Does a planned sacral reconstruction carry standing, walking and turning in bed 
 - Materials: bone modulus from the CT through a named law chain with an explicit cortex (EM-08, EM-10, EM-14, CAL-06 to CAL-10), the low and high law on request; porous layers by the Gibson-Ashby law of LAT-01 or a given 6 by 6 tensor.
 - Supports and loads: the catalogue of LC-01 to LC-08, scaled to the body mass; the sum of loads and reactions of every case is printed.
 - Interfaces: bonded after ingrowth; before it, contact with Coulomb friction at the seats (SP-MECH-11), screws tied.
-- Left out: ligaments (SP-MECH-14; the bonded cartilage is stiffer), facet joints, muscles but the abductors of single-leg stance, fibres of the disc, large motion, plasticity.
+- Joints: sacroiliac cartilage bonded and without ligaments, or in contact with tension-only ligaments (SP-MECH-14, SP-MECH-17) and facet joints, by `[mechanics] joints`.
+- Left out: the toe region of ligaments, muscles but the abductors of single-leg stance, fibres of the disc, large motion, plasticity.
 
 ## Code verification
 
@@ -45,7 +46,7 @@ Every solution is checked against forces recomputed from the elements (residual)
 
 ## Validation
 
-Comparison with CalculiX on the exported decks, bonded and in contact, and with the cadaver experiment VAL-01 (order kept, ratios missed): [validation.md](validation.md). VAL-20 and VAL-23 have not been run; until they are, trust differences between designs rather than absolute motion (SED-3).
+Comparison with CalculiX on the exported decks, bonded and in contact, and with published experiments: [validation.md](validation.md). VAL-01: order kept, ratios missed. VAL-06: nutation missed. VAL-20: the intact specimen met, total sacrectomy missed and not converged. VAL-23: order of stress met, of sinking missed. Trust differences between designs on like meshes rather than absolute motion (SED-3).
 """
 
 

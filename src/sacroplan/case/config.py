@@ -239,6 +239,18 @@ class MechanicsTable(_Table):
     adds moments, follower load and log-roll, ``full`` single-leg stance, stairs, sitting."""
     envelope: bool = False
     """Also solve with the low and the high bone law."""
+    joints: Literal["bonded", "contact"] = "bonded"
+    """``contact``: sacroiliac and facet joints only press and ligaments only pull, at twice the
+    time per load case; ``bonded``: cartilage also carries tension and there are no ligaments."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_contact(self) -> MechanicsTable:
+        if self.healing and self.joints == "contact":
+            raise ValueError(
+                'the frictional stages (healing = true) are computed with joints = "bonded" only; '
+                "run joints in contact as a study of its own"
+            )
+        return self
 
 
 class GraftsTable(_Table):

@@ -10,7 +10,7 @@ known, so that the whole costs a few bonded solutions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -220,8 +220,6 @@ def solve_contact(
     ``names`` of the load cases are for messages. Raises :class:`MechanicsError` when a case is not
     held, not loaded or does not converge, naming the seat.
     """
-    from dataclasses import replace
-
     checked(problem)
     cases = problem.loads.shape[2]
     if len(names) != cases:

@@ -2,7 +2,8 @@
 
 Quadratic tetrahedra (C3D10), one element set per part, one material per group of equal moduli or per
 stiffness tensor, the load cases as static steps with concentrated forces. The moduli are the very
-numbers the solver used. A parted interface becomes surface-to-surface contact with Coulomb friction.
+numbers the solver used. A parted interface becomes surface-to-surface contact with Coulomb friction,
+a ligament a bundle of springs that only pull.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def write_inp(
     how = (
         "Parts share nodes: everything that touches is bonded."
         if contact is None
-        else "The implant rests on bone by contact; all else that touches is bonded."
+        else "Parts of contact pairs press and slide; all else that touches is bonded."
     )
     out.append(line + f"\n** Units: mm, N, MPa. {how}\n")
     out.append("*NODE, NSET=NALL\n")
@@ -118,6 +119,7 @@ def write_inp(
     for name, index in (node_sets or {}).items():
         out.append(f"*NSET, NSET={_set(name)}\n{_lines(np.asarray(index) + 1)}")
     if contact is not None:
+        out.append(_cables(contact, len(mesh.elements)))
         out.append(_contact(contact))
     out.append("*BOUNDARY\n" + ("HELD,1,3\n" if whole.any() else ""))
     for axis, letter in enumerate("XYZ", start=1):
@@ -149,10 +151,29 @@ def write_inp(
             out.append("*CONTACT FILE\nCDIS,CSTR\n")
             out.extend(
                 f"*CONTACT PRINT, SLAVE=B_{_set(s)}, MASTER=I_{_set(s)}\nCF\n"
-                for s in contact.seats
+                for n, s in enumerate(contact.seats)
+                if np.any(contact.face_seat == n)
             )
         out.append("*END STEP\n")
     return "".join(out).encode("ascii")
+
+
+def _cables(contact: Contact, elements: int) -> str:
+    """Pairs of seats without faces as springs that only pull, numbered behind the solid elements."""
+    out: list[str] = []
+    for number, name in enumerate(contact.seats):
+        at = np.flatnonzero(contact.seat == number)
+        if not len(at) or np.any(contact.face_seat == number):
+            continue
+        first = elements + 1
+        elements += len(at)
+        out.append(f"*ELEMENT, TYPE=SPRINGA, ELSET=L_{_set(name)}\n")
+        out.extend(
+            f"{first + n},{a + 1},{b + 1}\n" for n, (a, b) in enumerate(contact.pairs[at].tolist())
+        )
+        pull = _real(float(f"{contact.penalty[at[0]]:.9g}"))
+        out.append(f"*SPRING, ELSET=L_{_set(name)}, NONLINEAR\n\n0.,-1.\n0.,0.\n{pull},1.\n")
+    return "".join(out)
 
 
 def _contact(contact: Contact) -> str:
@@ -160,6 +181,8 @@ def _contact(contact: Contact) -> str:
     out: list[str] = []
     for number, name in enumerate(contact.seats):
         here = contact.face_seat == number
+        if not here.any():
+            continue
         for side, faces in (("B", contact.faces[here]), ("I", contact.mates[here])):
             out.append(f"*SURFACE, NAME={side}_{_set(name)}, TYPE=ELEMENT\n")
             out.extend(f"{e + 1},S{FACE_OF_CORNER[c]}\n" for e, c in faces.tolist())

@@ -13,7 +13,9 @@ from sacroplan.errors import Doubt
 from sacroplan.geometry.frames import FloatArray, unit
 from sacroplan.mechanics import criteria, laws
 from sacroplan.mechanics.catalogue import LoadCase
+from sacroplan.mechanics.contact import ContactState
 from sacroplan.mechanics.fatigue import endurance, goodman_factor
+from sacroplan.mechanics.joints import Joints
 from sacroplan.mechanics.materials import Materials, PorousMaterial
 from sacroplan.mechanics.meshing import MeshReport
 from sacroplan.mechanics.model import Anatomy
@@ -49,6 +51,8 @@ class Solved:
     ----------
     endplate : (n,) weights of L4's loaded endplate.
     cases : load cases, in the order of the solution.
+    joints : joints in contact and ligaments; None where all joints are bonded.
+    states : what they do, one per case; empty where all joints are bonded.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Solved:
     endplate: FloatArray
     cases: tuple[LoadCase, ...]
     doubts: tuple[Doubt, ...]
+    joints: Joints | None = None
+    states: tuple[ContactState, ...] = ()
 
     def index(self, name: str) -> int | None:
         """Position of a load case; None when it was not run."""

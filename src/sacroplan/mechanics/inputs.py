@@ -29,6 +29,8 @@ class MechanicsOptions:
     catalogue : "core" runs the cases that hold both acetabula (one set-up); "habitual" leaves out
         pure moments and log-roll; "full" adds single-leg stance, stairs and sitting, a set-up each.
     healing : also solve the frictional states before ingrowth.
+    joints : "bonded" cartilage that carries tension; "contact" lets sacroiliac and facet joints only
+        press and adds tension-only ligaments, which needs ``landmarks``.
     """
 
     engine: str = "multigrid"
@@ -40,6 +42,7 @@ class MechanicsOptions:
     metal_element_mm: float | None = None
     catalogue: Literal["habitual", "core", "full"] = "core"
     healing: bool = False
+    joints: Literal["bonded", "contact"] = "bonded"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,7 @@ class MechanicsInput:
     body_mass_kg : scales the load cases; None uses their published forces.
     porous_material : stiffness tensors of porous layers by name; the others take the isotropic law.
     calibration : HU to density; from the histogram of ``volume`` when None.
+    landmarks : name to (3,), for the attachments of ligaments; only for joints in contact.
     """
 
     volume: Volume
@@ -75,4 +79,5 @@ class MechanicsInput:
     body_mass_kg: float | None = None
     calibration: Calibration | None = None
     porous_material: Mapping[str, PorousMaterial] = field(default_factory=dict)
+    landmarks: Mapping[str, FloatArray] = field(default_factory=dict)
     options: MechanicsOptions = field(default_factory=MechanicsOptions)

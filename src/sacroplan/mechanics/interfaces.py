@@ -8,6 +8,7 @@ quadratic gap's energy consistently and passes a uniform pressure exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,11 +101,28 @@ def part_interface(mesh: TetMesh, young_mpa: FloatArray, friction: float) -> Par
     Element numbers are kept; new nodes are added, corners first. Raises :class:`MechanicsError` when
     screws leave no node to slide.
     """
+    loose = mesh.of_kind(*LOOSE_KINDS)
+    soft = ~loose & ~mesh.of_kind(*HOLDING_KINDS)
+    return part_between(mesh, young_mpa, friction, loose, soft)
+
+
+def part_between(
+    mesh: TetMesh,
+    young_mpa: FloatArray,
+    friction: float,
+    loose: npt.NDArray[np.bool_],
+    soft: npt.NDArray[np.bool_],
+    bears: Callable[[FloatArray], npt.NDArray[np.bool_]] | None = None,
+) -> Parted | None:
+    """The mesh parted between elements ``loose`` and ``soft`` (m,); None where they do not meet.
+
+    Twins stand on the loose side; the mean modulus of the soft side under each seat sets its penalty;
+    seats take the names of the loose parts. Elements in neither hold the nodes they touch together.
+    Where ``bears`` (points (n, 3) to (n,)) says no, the parts are free of each other.
+    """
     corners = np.ascontiguousarray(mesh.elements[:, :4])
     neighbours = face_neighbours(corners)
-    loose = mesh.of_kind(*LOOSE_KINDS)
-    holding = mesh.of_kind(*HOLDING_KINDS)
-    soft = ~loose & ~holding
+    holding = ~loose & ~soft
     element, corner = np.nonzero((neighbours >= 0) & loose[:, None] & soft[neighbours])
     if not len(element):
         return None
@@ -125,8 +143,9 @@ def part_interface(mesh: TetMesh, young_mpa: FloatArray, friction: float) -> Par
     parted[np.unique(mesh.elements[:, 4:][whole])] = False
     index = np.flatnonzero(parted)
     if not len(index):
+        names = " and ".join(mesh.names[int(k)] for k in np.unique(mesh.part[element]))
         raise MechanicsError(
-            "The implant's seats are covered by screws: no node is left where it could slide."
+            f"Seats of {names} are covered by screws: no node is left where they could slide."
         )
     low, high = index[index < mesh.corners], index[index >= mesh.corners]
     # Corner twins stand behind the corners, mid-edge twins behind everything.
@@ -143,6 +162,11 @@ def part_interface(mesh: TetMesh, young_mpa: FloatArray, friction: float) -> Par
         mesh.corners + len(low),
     )  # fmt: skip
 
+    if bears is not None:
+        centre = mesh.nodes[corners[element[:, None], OPPOSITE[corner]]].mean(axis=1)
+        chosen = np.flatnonzero(bears(centre))
+        element, corner = element[chosen], corner[chosen]
+        other, back = other[chosen], back[chosen]
     seats, seat = np.unique(mesh.part[element], return_inverse=True)
     middles = mesh.elements[element[:, None], OPPOSITE_MIDDLES[corner]]
     p = mesh.nodes[corners[element[:, None], OPPOSITE[corner]]]
@@ -167,8 +191,8 @@ def part_interface(mesh: TetMesh, young_mpa: FloatArray, friction: float) -> Par
     nodal_seat = np.zeros(n, dtype=np.int32)
     nodal_seat[middles] = seat[:, None]
     at = np.flatnonzero((nodal_area > 0) & parted)
-    if not len(at):
-        raise MechanicsError("The implant and the bone touch in single elements only: no contact.")
+    if not len(at) and len(element):
+        raise MechanicsError("The parts touch in single elements only, so there is no contact.")
     length = np.linalg.norm(nodal_normal[at], axis=1, keepdims=True)
     # Faces that fold back on each other leave no normal; such a node presses along nothing.
     normal = np.divide(nodal_normal[at], length, out=np.zeros((len(at), 3)), where=length > 1e-9)

@@ -28,6 +28,10 @@ JOINT_BONES: Mapping[str, tuple[str, str]] = {
     "sacroiliac_left": ("sacrum", "hip_left"),
     "sacroiliac_right": ("sacrum", "hip_right"),
     "symphysis": ("hip_left", "hip_right"),
+    "facets_L2_L3": ("L2", "L3"),
+    "facets_L3_L4": ("L3", "L4"),
+    "facets_L4_L5": ("L4", "L5"),
+    "facets_L5_S1": ("L5", "sacrum"),
 }
 """Thin joints whose meshed thickness is corrected for; discs are thicker than their elements."""
 
@@ -165,6 +169,8 @@ def joint_material(name: str) -> tuple[float, float]:
         return evidence.value("MAT-B5", "cartilage"), evidence.value("MAT-B5", "cartilage_poisson")
     if name.startswith("symphysis"):
         return evidence.value("MAT-B5", "symphysis"), evidence.value("MAT-B5", "symphysis_poisson")
+    if name.startswith("facets"):
+        return evidence.value("SP-MECH-20", "cartilage"), evidence.value("SP-MECH-20", "poisson")
     raise MechanicsError(f"No material is known for the joint {name!r}.")
 
 

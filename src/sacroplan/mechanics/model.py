@@ -33,6 +33,8 @@ METAL_SPACING_MM = 0.8
 """Grid of the implant's distance fields: a 2 mm porous layer needs more than two points."""
 
 JOINTS: tuple[tuple[str, str, str], ...] = (
+    ("disc_L2_L3", "L2", "L3"),
+    ("disc_L3_L4", "L3", "L4"),
     ("disc_L4_L5", "L4", "L5"),
     ("disc_L5_S1", "L5", "sacrum"),
     ("sacroiliac_left", "sacrum", "hip_left"),
@@ -40,6 +42,9 @@ JOINTS: tuple[tuple[str, str, str], ...] = (
     ("symphysis", "hip_left", "hip_right"),
 )
 """Soft joints between neighbouring bones; only these pairs may come near each other."""
+
+FACETS = "facets"
+"""A disc's name with this for ``disc`` is the pair of facet joints behind it."""
 
 THIN_PROBE_MM = 3.0
 """A bone whose far surface is nearer than two thirds of this behind a probe at this depth is thin."""
@@ -159,7 +164,11 @@ def _disc_region(
     return cylinder(centre - half, centre + half, radius), centre, across
 
 
-def _joints(anatomy: Anatomy, point: FloatArray, normal: FloatArray) -> list[Solid]:
+def _outside(region: Implicit, margin_mm: float) -> Implicit:
+    return lambda points: np.asarray(margin_mm - region(points))
+
+
+def _joints(anatomy: Anatomy, point: FloatArray, normal: FloatArray, facets: bool) -> list[Solid]:
     raw = anatomy.raw
     at, up = point, normal
     out = []
@@ -170,6 +179,11 @@ def _joints(anatomy: Anatomy, point: FloatArray, normal: FloatArray) -> list[Sol
         if name.startswith("disc"):
             gap = evidence.value("SP-MECH-06", "disc_gap")
             region, at, up = _disc_region(raw[a], raw[b], at, up, name)
+            if facets:
+                reach = evidence.value("SP-MECH-20", "gap")
+                away = _outside(region, evidence.value("SP-MECH-20", "from_disc"))
+                facet = between(raw[a], raw[b], reach, away)
+                out.append(Solid(name.replace("disc", FACETS), "joint", facet))
         elif name.startswith("sacroiliac"):
             gap = evidence.value("SP-MECH-06", "sacroiliac_gap")
         else:
@@ -178,10 +192,13 @@ def _joints(anatomy: Anatomy, point: FloatArray, normal: FloatArray) -> list[Sol
     return out
 
 
-def bone_solids(anatomy: Anatomy, point: FloatArray, normal: FloatArray) -> tuple[Solid, ...]:
+def bone_solids(
+    anatomy: Anatomy, point: FloatArray, normal: FloatArray, facets: bool = False
+) -> tuple[Solid, ...]:
     """Bones with carved joint gaps, then the joints between them.
 
-    ``point`` and ``normal`` (3,): L4's superior endplate, local frame.
+    ``point`` and ``normal`` (3,): superior endplate of the uppermost vertebra, local frame.
+    ``facets`` adds the cartilage of the facet joints, which is only right where it is in contact.
     """
     gap = evidence.value("SP-MECH-06", "carved_gap")
     out = []
@@ -192,7 +209,7 @@ def bone_solids(anatomy: Anatomy, point: FloatArray, normal: FloatArray) -> tupl
             if name in (a, b) and a in anatomy.raw and b in anatomy.raw
         )
         out.append(Solid(name, "bone", carved(own, others, gap)))
-    return (*out, *_joints(anatomy, point, normal))
+    return (*out, *_joints(anatomy, point, normal, facets))
 
 
 def metal_solids(

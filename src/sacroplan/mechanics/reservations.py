@@ -49,24 +49,32 @@ SCREWS_TIED = Doubt(
     ("SP-MECH-11",),
 )
 
-STANDING_DOUBTS = (
-    Doubt(
-        "mechanics",
-        "mechanics.no_ligaments",
-        "Ligaments, facet joints and muscles are not modelled and discs have no fibres; the "
-        "sacroiliac cartilage is bonded instead, which is stiffer than the joint's ligaments "
-        "together. Compare designs rather than trust absolute motion.",
-        ("MAT-B4", "MAT-B5", "SP-MECH-14", "SED-3"),
-    ),
-    Doubt(
-        "mechanics",
-        "mechanics.pure_moments",
-        "Pure moments underestimate stress in hardware: realistic muscle forces add tens of MPa; "
-        "read them beside LC-02 and LC-03.",
-        ("LC-04",),
-    ),
+NO_LIGAMENTS = Doubt(
+    "mechanics",
+    "mechanics.no_ligaments",
+    "Ligaments, facet joints and muscles are not modelled and discs have no fibres; the "
+    "sacroiliac cartilage is bonded instead, which is stiffer than the joint's ligaments "
+    'together ([mechanics] joints = "contact" models them). Compare designs rather than trust '
+    "absolute motion.",
+    ("MAT-B4", "MAT-B5", "SP-MECH-14", "SED-3"),
 )
-"""What this model never shows; true for every result."""
+
+STIFF_LIGAMENTS = Doubt(
+    "mechanics",
+    "mechanics.stiff_ligaments",
+    "Ligaments pull from the first strain on with their full stiffness, which is hardly verified, "
+    "muscles are not modelled and discs have no fibres: the sacrum nutates less than in cadavers "
+    "(VAL-06). Compare designs rather than trust absolute motion.",
+    ("SP-MECH-14", "SP-MECH-17", "MAT-B4", "VAL-06"),
+)
+
+PURE_MOMENTS = Doubt(
+    "mechanics",
+    "mechanics.pure_moments",
+    "Pure moments underestimate stress in hardware: realistic muscle forces add tens of MPa; "
+    "read them beside LC-02 and LC-03.",
+    ("LC-04",),
+)
 
 SINGLE_LAW = Doubt(
     "mechanics",

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, MechanicsError
-from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
+from sacroplan.geometry.frames import FloatArray, same_frame, unit
 from sacroplan.imaging.calibration import Calibration, calibrate
-from sacroplan.mechanics import criteria
+from sacroplan.mechanics.cases import solve_elsewhere, solve_held
 from sacroplan.mechanics.catalogue import (
-    MORE,
     LoadCase,
-    anchor_of,
-    body_weight_n,
     core_cases,
-    load_case,
-    spine_path,
-    stance_loads,
-    unit_loads,
 )
-from sacroplan.mechanics.deck import write_inp
-from sacroplan.mechanics.elasticity import rotated
 from sacroplan.mechanics.figures import (
     FULL_CASES,
     Bar,
     Solved,
     Strengths,
     bar_figures,
-    body_motion,
     bone_figures,
     compared_bone,
     energy_figures,
@@ -40,17 +29,12 @@ from sacroplan.mechanics.figures import (
     model_figures,
     motion_figures,
 )
+from sacroplan.mechanics.handover import contact_decks, deck_of, seat_maps, to_lps, turned_contact
 from sacroplan.mechanics.healing import HealingResult, heal
 from sacroplan.mechanics.inputs import MechanicsInput, MechanicsOptions
-from sacroplan.mechanics.interfaces import Contact, on_nodes
-from sacroplan.mechanics.loads import (
-    endplate_weights,
-    face_weights,
-    held_faces,
-    ischium_nodes,
-    nodes_of,
-)
-from sacroplan.mechanics.materials import Materials, PorousMaterial, assign
+from sacroplan.mechanics.joints import part_joints
+from sacroplan.mechanics.ligaments import sacroiliac_of
+from sacroplan.mechanics.materials import PorousMaterial, assign
 from sacroplan.mechanics.mesh import TetMesh
 from sacroplan.mechanics.meshing import MeshReport, build_mesh
 from sacroplan.mechanics.model import (
@@ -63,17 +47,17 @@ from sacroplan.mechanics.model import (
     metal_solids,
     sizing_for,
 )
-from sacroplan.mechanics.problem import Problem, Solution
 from sacroplan.mechanics.reservations import (
     BONDED,
+    NO_LIGAMENTS,
+    PURE_MOMENTS,
     SCREWS_TIED,
     SINGLE_LAW,
-    STANDING_DOUBTS,
+    STIFF_LIGAMENTS,
     model_doubts,
 )
-from sacroplan.mechanics.results import MechanicsResult, ModelResult, SeatMaps
+from sacroplan.mechanics.results import MechanicsResult, ModelResult
 from sacroplan.mechanics.solids import Solid
-from sacroplan.mechanics.solvers import TOLERANCE, account, solve
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.parallel import side_by_side
 from sacroplan.progress import Progress, part, silent
@@ -121,6 +105,11 @@ def _checked(inp: MechanicsInput) -> None:
         *inp.porous.values(),
         *([inp.implant_core] if inp.implant_core is not None else []),
     )
+    if inp.options.healing and inp.options.joints == "contact":
+        raise MechanicsError(
+            'The frictional stages (healing = true) are computed with joints = "bonded" only; run '
+            "joints in contact as a study of its own."
+        )
     if inp.implant_core is None and not inp.rods:
         raise MechanicsError("There is neither an implant nor a rod: nothing is reconstructed.")
 
@@ -133,7 +122,7 @@ def _mesh(
     options: MechanicsOptions,
     progress: Progress,
 ) -> tuple[TetMesh, MeshReport]:
-    solids = (*metal, *bone_solids(anatomy, *endplate))
+    solids = (*metal, *bone_solids(anatomy, *endplate, options.joints == "contact"))
     sizes = ElementSizes.default(options.bone_element_mm, options.metal_element_mm)
     return build_mesh(
         solids,
@@ -145,122 +134,6 @@ def _mesh(
         evidence.value("SP-MECH-07", "bond"),
         progress,
     )
-
-
-def _local_centres(inp: MechanicsInput) -> dict[str, FloatArray]:
-    return {s: inp.axes.to_local(np.asarray(c)) for s, c in inp.hip_centres.items()}
-
-
-UP = np.array([0.0, 1.0, 0.0])
-"""Cranial in the local frame."""
-
-
-def _balanced(model: Solved) -> Solved:
-    s = model.solution
-    if s.residual > 1e2 * TOLERANCE:
-        raise MechanicsError(
-            f"The combined load cases of the {model.name} model do not balance: residual "
-            f"{s.residual:.1e} of the load."
-        )
-    return model
-
-
-def _solved(
-    name: str,
-    mesh: TetMesh,
-    report: MeshReport,
-    materials: Materials,
-    inp: MechanicsInput,
-    endplate: tuple[FloatArray, FloatArray],
-    cases: tuple[LoadCase, ...],
-    s1: FloatArray,
-    progress: Progress,
-) -> tuple[Solved, float]:
-    """(all cases that hold the acetabula, mm by which the follower load's path was set forward)."""
-    faces, doubts = held_faces(mesh, _local_centres(inp), UP)
-    held = np.any([nodes_of(mesh, f) for f in faces.values()], axis=0)
-    weights = endplate_weights(mesh, "L4", *endplate)
-    if np.any(held & (weights > 0)):
-        raise MechanicsError("L4's endplate and an acetabulum share nodes: landmarks are wrong.")
-    units = unit_loads(mesh, weights, spine_path(mesh, s1), anchor_of(mesh))
-    mix = np.stack([c.coefficients for c in cases], axis=1)
-    follower = any(c.follower_n > 0 for c in cases)
-    # With a follower load its unit actions are needed; else the fewest cases that span the others.
-    solved = np.eye(7) if follower else mix[:, _independent(mix)]
-    problem = Problem(
-        mesh, materials.young_mpa, materials.poisson, held,
-        np.einsum("nrb,bc->nrc", units, solved), materials.tensors_mpa, materials.tensor,
-    )  # fmt: skip
-    basis = solve(problem, inp.options.engine, progress)
-    one = Solved(name, problem, basis, materials, report, weights, cases, doubts)
-    arm = 0.0
-    if follower:
-        # The follower load must not bend the spine: its path is set forward or back until L4 keeps
-        # its sagittal angle, which is the moment of that offset.
-        turn = [body_motion(one, "L4", c) for c in (6, 5)]
-        assert turn[0] is not None
-        assert turn[1] is not None
-        arm = -float(turn[0][1][2] / turn[1][1][2])
-        mix[5] += arm * mix[6]
-    share = np.linalg.lstsq(solved, mix, rcond=None)[0]
-    whole = replace(problem, loads=np.einsum("nrb,bc->nrc", units, mix))
-    u = np.einsum("nrb,bc->nrc", basis.displacement, share)
-    solution = account(whole, u, basis.iterations, basis.engine)
-    return _balanced(replace(one, problem=whole, solution=solution)), -arm
-
-
-def _independent(mix: FloatArray) -> list[int]:
-    """Columns of (7, c) that span all of them, the first ones that do."""
-    out: list[int] = []
-    for c in range(mix.shape[1]):
-        scaled = mix[:, [*out, c]] / np.linalg.norm(mix[:, [*out, c]], axis=0)
-        if np.linalg.matrix_rank(scaled, tol=1e-6) > len(out):
-            out.append(c)
-    return out
-
-
-def _more(
-    model: Solved, inp: MechanicsInput, endplate_normal: FloatArray, progress: Progress
-) -> tuple[list[Solved], list[Doubt]]:
-    """Cases with supports of their own, one solution per support; a doubt for each left out."""
-    mesh = model.problem.mesh
-    centres = _local_centres(inp)
-    faces, doubts = held_faces(mesh, centres, UP)
-    out: list[Solved] = []
-    missing: list[Doubt] = []
-    groups: dict[str, list[LoadCase]] = {}
-    for recipe in MORE:
-        reason = ""
-        if recipe.hip is not None and (doubts or body_weight_n(inp.body_mass_kg) is None):
-            reason = "it needs both acetabula in the image and the patient's body mass"
-        if recipe.support == "ischia" and ischium_nodes(mesh, centres, UP) is None:
-            reason = "the image ends above the ischial tuberosities"
-        if reason:
-            missing.append(
-                Doubt(
-                    "mechanics", f"mechanics.left_out_{recipe.name}",
-                    f"{recipe.title} was not computed: {reason}.", recipe.rows,
-                )
-            )  # fmt: skip
-            continue
-        case = load_case(recipe, endplate_normal, inp.body_mass_kg)
-        groups.setdefault(case.support, []).append(case)
-    weights = {side: face_weights(mesh, f) for side, f in faces.items()}
-    for number, (support, cases) in enumerate(groups.items()):
-        if support == "ischia":
-            nodes = ischium_nodes(mesh, centres, UP)
-            assert nodes is not None
-            loads = np.stack([np.outer(model.endplate, c.force_n) for c in cases], axis=2)
-        else:
-            nodes = nodes_of(mesh, faces[support.removeprefix("stance_")])
-            loads = np.stack(
-                [stance_loads(mesh, c, model.endplate, centres, weights) for c in cases], axis=2
-            )
-        problem = replace(model.problem, fixed=nodes, loads=loads)
-        share = part(progress, number / len(groups), (number + 1) / len(groups))
-        solution = solve(problem, inp.options.engine, share)
-        out.append(replace(model, problem=problem, solution=solution, cases=tuple(cases)))
-    return out, missing
 
 
 class _Fields:
@@ -320,6 +193,10 @@ def _read(
     figures = motion_figures(model)
     bone, risk = bone_figures(model, fields, full)
     figures |= bone
+    if model.joints is not None:
+        figures |= model.joints.losses()
+        for case, state in zip(model.cases, model.states, strict=True):
+            figures |= model.joints.figures(state, case.name, case.rows)
     if bars or model.problem.mesh.of_kind("core", "porous", "screw", "rod").any():
         for c in range(len(model.cases)):
             stress = fields(c)[1]
@@ -332,54 +209,6 @@ def _read(
         figures |= fatigue
         doubts += low
     return _Read(figures, table, rods, doubts, risk)
-
-
-def _to_lps(
-    model: Solved,
-    axes: AxisFrame,
-    fields: _Fields,
-    full: tuple[int, ...],
-    risk: FloatArray,
-    ratio: FloatArray,
-    figures: Metrics,
-) -> ModelResult:
-    problem, solution = _turned(model, axes, list(full))
-    means = []
-    energies = []
-    for c in full:
-        strain, stress = fields(c)
-        means.append(criteria.von_mises(stress).mean(axis=1))
-        energies.append(criteria.energy_density(stress, strain).mean(axis=1))
-    return ModelResult(
-        model.name,
-        problem,
-        solution,
-        model.materials,
-        model.report,
-        tuple(model.cases[c].name for c in full),
-        np.stack(means, axis=1),
-        risk,
-        np.stack(energies, axis=1),
-        ratio,
-        figures,
-    )
-
-
-def _turned(model: Solved, axes: AxisFrame, chosen: list[int]) -> tuple[Problem, Solution]:
-    """Problem and solution of some cases in LPS."""
-    turn = axes.axes
-    p, s = model.problem, model.solution
-    tensors = np.array([rotated(c, turn) for c in p.tensors_mpa]).reshape(-1, 6, 6)
-    problem = Problem(
-        p.mesh.with_nodes(axes.to_world(p.mesh.nodes)), p.young_mpa, p.poisson, p.fixed,
-        np.einsum("ij,njc->nic", turn, p.loads[:, :, chosen]), tensors, p.tensor,
-    )  # fmt: skip
-    solution = replace(
-        s,
-        displacement=np.einsum("ij,njc->nic", turn, s.displacement[:, :, chosen]),
-        reaction=np.einsum("ij,njc->nic", turn, s.reaction[:, :, chosen]),
-    )
-    return problem, solution
 
 
 def _porosity(options: MechanicsOptions) -> float:
@@ -422,6 +251,9 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         cases = habitual
     progress(0.0, "distance fields")
     intact = Anatomy.of({b: inp.bones[b] for b in MODEL_BONES}, axes)
+    sacroiliac = None
+    if options.joints == "contact":
+        sacroiliac = sacroiliac_of(inp.bones, inp.landmarks, axes)
     cut = Anatomy.of(inp.remnants, axes)
     kept = {b: intact.raw[b] for b in ("L4", "L5") if b not in cut.raw}
     remaining = Anatomy(axes, {**kept, **cut.raw}, intact.bounds)
@@ -455,9 +287,13 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
             mesh, intact.raw, inp.volume, axes, calibration, options.law, strengths.porosity,
             inp.porous_material,
         )  # fmt: skip
-        model, offset = _solved(
-            name, mesh, report, materials, inp, endplate, wanted[name], s1, part(progress, 0.1, 0.7)
-        )
+        joints = None
+        if sacroiliac is not None:
+            joints = part_joints(mesh, materials.young_mpa, sacroiliac, models[name][0].raw)
+        model, offset = solve_held(
+            name, mesh, report, materials, inp, endplate, wanted[name], s1,
+            part(progress, 0.1, 0.7), joints,
+        )  # fmt: skip
         fields = _Fields(model, _full(model))
         own = _read(model, fields, strengths, bars if name != "intact" else (), _full(model))
         return model, offset, fields, own
@@ -487,7 +323,7 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     doubts += second.doubts
     if options.catalogue == "full":
         for model in (before, after):
-            extra, missing = _more(model, inp, endplate[1], part(progress, 0.75, 0.8))
+            extra, missing = solve_elsewhere(model, inp, endplate[1], part(progress, 0.75, 0.8))
             doubts += [d for d in missing if d not in doubts]
             for other in extra:
                 full_here = tuple(range(len(other.cases)))
@@ -529,23 +365,36 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         for law in ("low", "high"):
             progress(0.9 if law == "low" else 0.93, f"law envelope, {law}")
             figures |= _envelope(
-                law, after, inp, intact, calibration, strengths, endplate, cases, s1
+                law,
+                after,
+                meshes["reconstructed"][0],
+                inp,
+                intact,
+                calibration,
+                strengths,
+                endplate,
+                cases,
+                s1,
             )
     else:
         doubts.append(SINGLE_LAW)
-    doubts += STANDING_DOUBTS
+    doubts += [NO_LIGAMENTS if sacroiliac is None else STIFF_LIGAMENTS, PURE_MOMENTS]
     progress(0.96, "decks")
     results = {
-        "intact": _to_lps(
+        "intact": to_lps(
             before, axes, old, _full(before), first.risk, np.empty((0, 0)), own["intact"]
         ),
-        "reconstructed": _to_lps(after, axes, new, full, second.risk, ratio, own["reconstructed"]),
+        "reconstructed": to_lps(after, axes, new, full, second.risk, ratio, own["reconstructed"]),
     }
     decks = {
-        name: _deck(r.problem, r.cases, f"{name} pelvis, bonded") for name, r in results.items()
-    }
+        name: deck_of(
+            r.problem, r.cases, f"{name} pelvis, bonded",
+            None if m.joints is None else turned_contact(m.joints.contact, axes),
+        )
+        for (name, r), m in zip(results.items(), (before, after), strict=True)
+    }  # fmt: skip
     if healing is not None:
-        decks |= _contact_decks(healing, axes)
+        decks |= contact_decks(healing, axes)
     progress(1.0, "mechanics done")
     return MechanicsResult(
         results["intact"],
@@ -554,57 +403,11 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
         tuple(second.table),
         tuple(second.bars),
         () if healing is None else healing.table,
-        None if healing is None else _seat_maps(healing, axes),
+        None if healing is None else seat_maps(healing, axes),
         calibration,
         dict(sorted(figures.items())),
         tuple(doubts),
     )
-
-
-def _deck(
-    problem: Problem, cases: tuple[str, ...], title: str, contact: Contact | None = None
-) -> bytes:
-    mesh = problem.mesh
-    return write_inp(
-        problem,
-        cases,
-        f"sacroplan {title}",
-        node_sets={
-            "L5_NODES": np.unique(mesh.elements[mesh.of("L5")]).astype(np.int32),
-            "LOADED": np.flatnonzero(np.abs(problem.loads).sum(axis=(1, 2))).astype(np.int32),
-        },
-        contact=contact,
-    )
-
-
-def _seat_maps(healing: HealingResult, axes: AxisFrame) -> SeatMaps:
-    """Displacement, motion, pressure and opening of the frictional stages, LPS."""
-    contact, mesh = healing.parted.contact, healing.parted.mesh
-    fields: dict[str, npt.NDArray[np.float32]] = {}
-    for c, (case, state) in enumerate(zip(healing.model.cases, healing.states, strict=True)):
-        u = healing.model.solution.displacement[:, :, c] @ axes.axes.T
-        fields[f"displacement_{case.name}_mm"] = u.astype(np.float32)
-        for name, values in (
-            ("motion_um", 1000.0 * state.slip_mm),
-            ("pressure_mpa", state.pressure_mpa),
-            ("opening_um", 1000.0 * np.maximum(state.opening_mm, 0.0)),
-        ):
-            key = name.replace("_", f"_{case.name}_", 1)
-            fields[key] = on_nodes(mesh, contact, values).astype(np.float32)
-    return SeatMaps(mesh.with_nodes(axes.to_world(mesh.nodes)), fields)
-
-
-def _contact_decks(healing: HealingResult, axes: AxisFrame) -> dict[str, bytes]:
-    """One deck per frictional stage: friction remembers, so a case may not follow another."""
-    contact = healing.parted.contact
-    turned = replace(contact, normal=contact.normal @ axes.axes.T)
-    out = {}
-    for c, case in enumerate(healing.model.cases):
-        problem, _ = _turned(healing.model, axes, [c])
-        out[f"frictional_{case.name}"] = _deck(
-            problem, (case.name,), f"reconstructed pelvis, {case.title}, frictional seats", turned
-        )
-    return out
 
 
 def _calibration_figures(calibration: Calibration, options: MechanicsOptions) -> Metrics:
@@ -627,6 +430,7 @@ def _calibration_figures(calibration: Calibration, options: MechanicsOptions) ->
 def _envelope(
     law: str,
     model: Solved,
+    mesh: TetMesh,
     inp: MechanicsInput,
     intact: Anatomy,
     calibration: Calibration,
@@ -636,12 +440,13 @@ def _envelope(
     s1: FloatArray,
 ) -> Metrics:
     """Motion, bone and metal figures of the reconstructed mesh under another law set."""
-    mesh = model.problem.mesh
     materials = assign(
         mesh, intact.raw, inp.volume, inp.axes, calibration, law, strengths.porosity,
         inp.porous_material,
     )  # fmt: skip
-    other, _ = _solved(model.name, mesh, model.report, materials, inp, endplate, cases, s1, silent)
+    other, _ = solve_held(
+        model.name, mesh, model.report, materials, inp, endplate, cases, s1, silent, model.joints
+    )
     full = _full(other)
     found = _read(other, _Fields(other, full), strengths, (), full).figures
     return {f"mechanics.envelope.{law}.{key}": value for key, value in found.items()}

@@ -113,12 +113,14 @@ def study_input(context: Context) -> MechanicsInput:
         context.config.patient.body_mass_kg,
         calibration=context.result("calibration"),
         porous_material=porous_materials(context),
+        landmarks=landmarks.points,
         options=MechanicsOptions(
             envelope=table.envelope,
             bone_element_mm=table.bone_element_mm,
             metal_element_mm=table.metal_element_mm,
             catalogue=table.catalogue,
             healing=table.healing,
+            joints=table.joints,
         ),
     )
 
