@@ -14,7 +14,8 @@ from sacroplan.errors import GeometryError, PlanError
 from sacroplan.geometry import booleans
 from sacroplan.geometry.tree import face_tree
 from sacroplan.geometry.walls import measure_walls
-from sacroplan.guides.iliac import GuideParameters, design
+from sacroplan.guides.design import design
+from sacroplan.guides.request import GuideParameters
 from sacroplan.guides.sites import facet_name, guide_input, parameters_for
 from sacroplan.resection.plan import plan_resection
 from sacroplan.resection.presets import PRESETS
@@ -54,8 +55,8 @@ def slot_error(guide):
 def test_guides(case, shared):
     site = site_of(case, shared)
     print(
-        f"\n| {case}: guide | s | fit mean | fit p95 | overlap | lift | slot width, place, angle | "
-        "thin % | min wire angle | stable |"
+        f"\n| {case}: guide | s (processor) | fit mean | fit p95 | overlap | lift | slot width, "
+        "place, angle | thin % | min wire angle | stable |"
     )
     built = 0
     done = set()
@@ -71,13 +72,14 @@ def test_guides(case, shared):
                     continue
                 done.add(key)
                 inp = guide_input(site, plan, cut, n, "case-7", "1")
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 try:
                     guide = design(inp, parameters_for(name, GuideParameters()))
                 except (PlanError, GeometryError) as error:
                     print(f"| {preset} {name} | not built: {error} |", flush=True)
                     continue
                 seconds = time.perf_counter() - start
+                used = time.process_time() - used
                 built += 1
                 m = {k.split(".", 2)[2]: v.value for k, v in guide.metrics().items()}
                 width, off, angle, walls = slot_error(guide)
@@ -85,7 +87,7 @@ def test_guides(case, shared):
                 walls_mm = measure_walls(guide.surface, tree, THIN_MM, 2.0 * THIN_MM)
                 thin = 100.0 * walls_mm.share_below(THIN_MM)
                 print(
-                    f"| {preset} {name} | {seconds:.1f} | {m['fit.error_mean']:.4f} | "
+                    f"| {preset} {name} | {seconds:.1f} ({used:.1f}) | {m['fit.error_mean']:.4f} | "
                     f"{m['fit.error_p95']:.4f} | {m['fit.bone_overlap']:.1e} | "
                     f"{m['fit.lift_overlap']:.1e} | {width:.1e}, {off:.1e}, {angle:.1e} ({walls}) | "
                     f"{thin:.3f} | {m['wires.min_angle']:.0f} | {m['fit.patches_off']} |",

@@ -16,7 +16,7 @@ from sacroplan.parallel import side_by_side
 from sacroplan.progress import Progress, part
 
 if TYPE_CHECKING:
-    from sacroplan.guides.iliac import Guide
+    from sacroplan.guides.guide import Guide
     from sacroplan.resection.execution import ErrorModel, Execution
     from sacroplan.resection.plan import ResectionPlan
     from sacroplan.resection.site import Site
@@ -32,7 +32,8 @@ class Guides:
 
 def run(context: Context) -> StageOutput:
     """Design a guide for every facet of every osteotomy; one that cannot be built is told of."""
-    from sacroplan.guides.iliac import GuideParameters, design
+    from sacroplan.guides.design import design
+    from sacroplan.guides.request import GuideParameters
     from sacroplan.guides.sites import facet_name, guide_input, parameters_for
 
     resection: Resection = context.result("resection")

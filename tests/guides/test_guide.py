@@ -14,8 +14,10 @@ from sacroplan.formats.stl import read_stl
 from sacroplan.geometry import booleans
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
 from sacroplan.geometry.surface import Surface
-from sacroplan.guides.iliac import Guide, GuideInput, GuideParameters, design
+from sacroplan.guides.design import design
+from sacroplan.guides.guide import Guide
 from sacroplan.guides.lettering import engravable, glyph, width_mm
+from sacroplan.guides.request import GuideInput, GuideParameters
 from sacroplan.guides.wires import angles_deg
 
 PELVIS = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])

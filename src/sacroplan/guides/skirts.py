@@ -1,0 +1,69 @@
+"""Feathered rims of a guide, cut back until every wall is one that a printer makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sacroplan.geometry.frames import FloatArray
+from sacroplan.guides.cutline import CutLine
+from sacroplan.guides.request import GuideParameters
+from sacroplan.guides.wires import KWire
+
+SKIRT_MM = 0.8
+"""A wall below this is a feather that breaks off in the wound; two strands of a nozzle."""
+
+BITE_MM = 1.2
+SKIRT_ROUNDS = 2
+SKIRT_LOSS = 0.02
+SKIRT_SAMPLES = 5000
+"""Radius of a bite out of a feathered rim; rounds of looking again; most of the body that may go in one."""
+
+
+def without_skirts(
+    solid: Any,
+    line: CutLine,
+    wires: Sequence[KWire],
+    axis: FloatArray,
+    p: GuideParameters,
+    frame_name: str,
+) -> Any:
+    """The guide without feathered rims: where a wall is thinner than a nozzle, the rim is cut back.
+
+    Slot tower and sleeves are left alone; so is a guide that would lose more than a little.
+    """
+    import manifold3d
+
+    from sacroplan.geometry.booleans import from_manifold, to_manifold
+    from sacroplan.geometry.primitives import cylinder
+    from sacroplan.geometry.tree import face_tree
+    from sacroplan.geometry.walls import measure_walls
+
+    radius = p.sleeve_mm + 0.5
+    for _ in range(SKIRT_ROUNDS):
+        surface = from_manifold(solid, frame_name)
+        walls = measure_walls(
+            surface, face_tree(surface), SKIRT_MM, 2.0 * SKIRT_MM, samples=SKIRT_SAMPLES
+        )
+        thin = walls.points[walls.walls < SKIRT_MM - 1e-6]
+        thin = thin[np.abs(line.to_local(thin)[:, 2]) > 0.5 * p.platform_mm + 1.0]
+        for wire in wires:
+            arm = thin - wire.start
+            off = arm - np.outer(arm @ wire.direction, wire.direction)
+            thin = thin[np.linalg.norm(off, axis=1) > radius]
+        if not len(thin):
+            return solid
+        # One bite for all thin places within a bite's reach of each other.
+        _, first = np.unique(np.round(thin / BITE_MM).astype(int), axis=0, return_index=True)
+        bites = [
+            to_manifold(cylinder(q - 8.0 * axis, q + 8.0 * axis, BITE_MM, 16, frame_name))
+            for q in thin[np.sort(first)]
+        ]
+        left = manifold3d.Manifold.batch_boolean([solid, *bites], manifold3d.OpType.Subtract)
+        best = max(left.decompose(), key=lambda m: m.volume())
+        if best.volume() < (1.0 - SKIRT_LOSS) * solid.volume():
+            return solid
+        solid = best
+    return solid
