@@ -101,11 +101,12 @@ def _body_field(
     carries = bearing(rest, outline, p.thickness_mm + 4.0)
     geometry = frame.grid(body_low, body_high, BODY_GRID_MM, frame_name)
     shell = shell_field(rest, carries, outline, p.thickness_mm, geometry)
-    whole = tuple(slice(0, n) for n in geometry.shape)
-    points = _grid_points(geometry, whole)
-    values = smooth_union(shell, tower_field(shape, points).reshape(geometry.shape), p.fillet_mm)
+    # Tower and sleeves change the field no further away than their fillet.
+    part = _around(geometry, _tower_corners(line, shape), p.fillet_mm + 1.0)
+    tower = tower_field(shape, _grid_points(geometry, part)).reshape(shell[part].shape)
+    values = shell
+    values[part] = smooth_union(shell[part], tower, p.fillet_mm)
     for wire in wires:
-        # A sleeve changes the field no further away than its fillet.
         ends = np.stack([wire.start, wire.entry + 2.0 * wire.direction])
         part = _around(geometry, ends, p.sleeve_mm + p.fillet_mm + 1.0)
         sleeve = sleeve_field(wire, p.sleeve_mm, _grid_points(geometry, part))
@@ -114,14 +115,26 @@ def _body_field(
         part = _around(geometry, obstacle.vertices, p.avoid_mm + 1.0)
         if any(s.stop - s.start < 2 for s in part):
             continue
-        size_mm = [(n - 1) * BODY_GRID_MM for n in geometry.shape]
-        coarse = frame.grid(body_low, body_low + size_mm, SHELL_GRID_MM, frame_name)
+        near = values[part]
+        low = body_low + BODY_GRID_MM * np.array([s.start for s in part])
+        size_mm = BODY_GRID_MM * (np.array(near.shape) - 1)
+        coarse = frame.grid(low, low + size_mm, SHELL_GRID_MM, frame_name)
         away = distance_field(obstacle, coarse, exact_mm=p.avoid_mm + 1.0).values
         if float(away.min()) > p.avoid_mm + 1.0:
             continue
-        fine = zoom_to(away.astype(np.float64), geometry.shape, BODY_GRID_MM / SHELL_GRID_MM)
-        values = smooth_intersection(values, p.avoid_mm - fine.astype(np.float64), 1.0)
+        fine = zoom_to(away, near.shape, BODY_GRID_MM / SHELL_GRID_MM)
+        values[part] = smooth_intersection(near, p.avoid_mm - fine, 1.0)
     return values, geometry
+
+
+def _tower_corners(line: CutLine, shape: Tower) -> FloatArray:
+    """(8, 3) LPS corners of a box round the tower."""
+    spans = (
+        (shape.low_mm, shape.high_mm),
+        (float(shape.foot_mm.min()), float(shape.top_mm.max())),
+        (-shape.specimen_mm, shape.remnant_mm),
+    )
+    return line.to_world(np.stack(np.meshgrid(*spans), axis=-1).reshape(-1, 3))
 
 
 def _cutters(
