@@ -172,8 +172,12 @@ class ImplantTable(_Table):
 
 
 class GuidesTable(_Table):
-    """The cutting guides; ``walls`` is how many sides of the blade a slot captures."""
+    """The cutting guides; ``walls`` is how many sides of the blade a slot captures.
 
+    ``blade_length_mm``, shoulder to teeth, makes the platform the saw's depth stop.
+    """
+
+    blade_length_mm: Annotated[float, Field(ge=20.0, le=150.0)] | None = None
     blade_mm: Annotated[float, Field(ge=0.4, le=2.0)] | None = None
     walls: Literal[1, 2, 3] = 3
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,4}$")] = "1"

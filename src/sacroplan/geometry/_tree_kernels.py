@@ -121,11 +121,28 @@ def crossing_pairs(v, faces, low, high, first_leaf, node_low, node_high, depth, 
 
 
 @njit(cache=True, nogil=True)
+def _enters(low, high, o, d, start, best):  # type: ignore[no-untyped-def]
+    """Distance at which a ray enters a box between ``start`` and ``best``, inf where it does not."""
+    near, far = start, best
+    for axis in range(3):
+        if abs(d[axis]) < 1e-15:
+            if o[axis] < low[axis] or o[axis] > high[axis]:
+                return np.inf
+        else:
+            a = (low[axis] - o[axis]) / d[axis]
+            b = (high[axis] - o[axis]) / d[axis]
+            near = max(near, min(a, b))
+            far = min(far, max(a, b))
+    return near if near <= far + 1e-9 else np.inf
+
+
+@njit(cache=True, nogil=True)
 def first_hits(  # type: ignore[no-untyped-def]
     v, faces, first_leaf, node_low, node_high, origins, directions, start, distance, face
 ):
     """Nearest face met by each ray beyond ``start``; ``distance`` inf and ``face`` -1 where none."""
     stack = np.empty(128, dtype=np.int64)
+    enters = np.empty(128)
     n = faces.shape[0]
     for r in range(origins.shape[0]):
         o = origins[r]
@@ -134,31 +151,34 @@ def first_hits(  # type: ignore[no-untyped-def]
         hit = -1
         top = 0
         stack[0] = 0
+        enters[0] = _enters(node_low[0], node_high[0], o, d, start, best)
         while top >= 0:
             node = stack[top]
+            near = enters[top]
             top -= 1
-            near, far = start, best
-            for axis in range(3):
-                if abs(d[axis]) < 1e-15:
-                    if o[axis] < node_low[node, axis] or o[axis] > node_high[node, axis]:
-                        near, far = 1.0, 0.0
-                else:
-                    a = (node_low[node, axis] - o[axis]) / d[axis]
-                    b = (node_high[node, axis] - o[axis]) / d[axis]
-                    near = max(near, min(a, b))
-                    far = min(far, max(a, b))
-            if near > far + 1e-9:
+            if near == np.inf or near > best + 1e-9:
                 continue
             if node < first_leaf:
-                top += 1
-                stack[top] = 2 * node + 1
-                top += 1
-                stack[top] = 2 * node + 2
+                a, b = 2 * node + 1, 2 * node + 2
+                at_a = _enters(node_low[a], node_high[a], o, d, start, best)
+                at_b = _enters(node_low[b], node_high[b], o, d, start, best)
+                # The nearer box is opened first: what it holds often closes the other.
+                if at_a < at_b:
+                    a, b, at_a, at_b = b, a, at_b, at_a
+                if at_a < np.inf:
+                    top += 1
+                    stack[top] = a
+                    enters[top] = at_a
+                if at_b < np.inf:
+                    top += 1
+                    stack[top] = b
+                    enters[top] = at_b
                 continue
             first = (node - first_leaf) * LEAF
             for g in range(first, min(first + LEAF, n)):
                 t = _hit(v[faces[g, 0]], v[faces[g, 1]], v[faces[g, 2]], o, d)
-                if t > start and t < best:
+                # Of faces met at the same depth (a shared edge) the first in order counts.
+                if t > start and (t < best or (t == best and g < hit)):
                     best = t
                     hit = g
         distance[r] = best

@@ -17,12 +17,12 @@ from sacroplan.errors import Doubt, PlanError
 from sacroplan.geometry.frames import FloatArray, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.guides.body import Tower
-from sacroplan.guides.cutline import CutLine, cut_line
+from sacroplan.guides.cutline import Crowd, CutLine, cut_line
 from sacroplan.guides.guide import OVERLAP_MM3, Guide, doubts_of
 from sacroplan.guides.request import GuideInput, GuideParameters, check
 from sacroplan.guides.rocking import constraint
 from sacroplan.guides.seat import GuideFrame, Seat, seat
-from sacroplan.guides.slot import blade_reach, face_corners, slot_of, tower_of
+from sacroplan.guides.slot import blade_reach, face_corners, overruns, slot_of, tower_of
 from sacroplan.guides.solid import solid_of
 from sacroplan.guides.wires import KWire
 from sacroplan.progress import Progress, silent
@@ -59,18 +59,32 @@ def design(
         inp.up,
         inp.back,
         inp.centred,
+        _crowd(inp, p),
+        inp.cut_words,
     )
     frame, approach = _frame(inp, line, p)
     progress(0.05, "guide: seat on the bone")
     shape = tower_of(inp, line, p)
     low, high = _box(inp, line, frame, shape, p)
-    rest = seat(hip, frame, low, high, p.clearance_mm)
+    rest = seat(hip, frame, low, high, p.clearance_mm, p.gaps)
     progress(0.4, "guide: K-wires")
     wires = _wires(inp, line, frame, rest, p)
     progress(0.5, "guide: body")
     surface, marks, doubts = solid_of(inp, line, frame, rest, shape, wires, p)
     progress(0.8, "guide: measuring the fit")
-    return _measured(inp, p, line, frame, wires, surface, marks, approach, doubts)
+    return _measured(inp, p, line, frame, shape, wires, surface, marks, approach, doubts)
+
+
+def _crowd(inp: GuideInput, p: GuideParameters) -> Crowd | None:
+    """Other bones near the cut, which the block round the slot keeps off."""
+    if not inp.avoid:
+        return None
+    return Crowd(
+        np.concatenate([s.vertices for s in inp.avoid]),
+        0.5 * p.platform_mm + p.avoid_mm,
+        p.slot_height_mm + p.avoid_mm,
+        p.bridge_mm + p.avoid_mm,
+    )
 
 
 def _frame(inp: GuideInput, line: CutLine, p: GuideParameters) -> tuple[GuideFrame, float]:
@@ -137,11 +151,14 @@ def _wires(
         p.wire_angle_deg,
         p.wire_tilt_deg,
         p.kerf_distance_mm,
+        p.enclosed_mm,
+        p.wires_apart_mm,
     )
     step = 6
     points = frame.to_world(rest.points()[::step, ::step].reshape(-1, 3))
     normals = rest.normals(2.0)[::step, ::step].reshape(-1, 3) @ frame.axes.T
     flat = (rest.slope[::step, ::step].reshape(-1) < 1.5) & np.isfinite(points[:, 2])
+    flat &= ~rest.gaps[::step, ::step].reshape(-1)
     points, normals = points[flat], normals[flat]
     a, _, x = line.to_local(points).T
     outer = 0.5 * p.wire_mm + p.wire_clearance_mm + p.sleeve_wall_mm
@@ -173,6 +190,7 @@ def _measured(
     p: GuideParameters,
     line: CutLine,
     frame: GuideFrame,
+    shape: Tower,
     wires: tuple[KWire, ...],
     surface: Surface,
     marks: tuple[str, ...],
@@ -224,8 +242,9 @@ def _measured(
         np.ptp(local, axis=0),
         (),
         firm_figure,
-        blade_reach(inp, line, slot.height_mm),
+        blade_reach(inp, line, shape),
         len(inp.screws),
+        overruns(inp, line, surface, p),
     )
     found = (*doubts, *doubts_of(guide))
     return replace(guide, doubts=found)

@@ -68,6 +68,7 @@ class Guide:
     seating: Constraint | None = None
     reach_mm: tuple[float, float] = (0.0, 0.0)
     screws_missed: int = 0
+    overrun_mm: tuple[float, float] | None = None
 
     @property
     def key(self) -> str:
@@ -185,8 +186,18 @@ class Guide:
         for n, end in enumerate(("shallowest", "deepest")):
             out[f"slot.depth_{end}"] = Metric(
                 self.reach_mm[n], "mm",
-                f"Depth stop: blade below the platform that just parts the bone, {end} place",
+                f"Blade below the platform that just parts the bone, {end} place",
             )  # fmt: skip
+        if self.overrun_mm is not None:
+            words = (
+                f"Teeth beyond the bone when a blade of {p.blade_length_mm:g} mm stands on its stop"
+            )
+            least, most = self.overrun_mm
+            out["slot.overrun_least"] = Metric(
+                least, "mm", f"{words}, where they come least far", ("SP-GDE-08",),
+                *evidence.span("SP-GDE-08", "overrun"),
+            )  # fmt: skip
+            out["slot.overrun_most"] = Metric(most, "mm", f"{words}, most", ("SP-GDE-08",))
         out["wires.screws_missed"] = Metric(
             self.screws_missed, "count", "planned screws that the K-wires miss", ("SP-GDE-05",)
         )
@@ -204,6 +215,7 @@ def doubts_of(guide: Guide) -> list[Doubt]:
         "fit.lift_overlap": "guide.fit.undercut",
         "slot.width": "guide.slot.width",
         "slot.height": "guide.slot.height",
+        "slot.overrun_least": "guide.slot.stop",
         "wires.count": "guide.wires.count",
         "removal.approach_angle": "guide.approach",
         "fit.constraint": "guide.fit.rocks",
@@ -211,8 +223,8 @@ def doubts_of(guide: Guide) -> list[Doubt]:
     out = []
     metrics = guide.metrics()
     for name, code in said.items():
-        m = metrics[f"guide.{guide.key}.{name}"]
-        if m.within is False:
+        m = metrics.get(f"guide.{guide.key}.{name}")
+        if m is not None and m.within is False:
             limits = " to ".join(f"{v:g}" for v in (m.lower, m.upper) if v is not None)
             out.append(
                 Doubt(

@@ -10,6 +10,7 @@ from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, unit
 from sacroplan.geometry.slicing import CrossSection
 from sacroplan.geometry.surface import Surface
+from sacroplan.guides.seat import Gaps
 
 Side = Literal["left", "right"]
 
@@ -57,6 +58,11 @@ class GuideInput:
         return f"guide_{self.name}" if self.name else f"guide_iliac_{self.side}"
 
     @property
+    def cut_words(self) -> str:
+        """The cut's name in a sentence."""
+        return f"{self.name.replace('_', ' ')} cut" if self.name else "iliac cut"
+
+    @property
     def approach(self) -> FloatArray:
         """(3,) where the surgeon stands."""
         return -self.axes.axes[:, 0] if self.back is None else unit(self.back)
@@ -72,7 +78,7 @@ class GuideParameters:
 
     ``walls`` is how far the slot captures the blade: 1 only the wall of the bone that stays, on which
     the blade lies; 2 both walls, one end open, so that the blade slides in from the side; 3 both walls
-    and both ends.
+    and both ends. With ``blade_length_mm`` (shoulder to teeth) the platform is the saw's depth stop.
     """
 
     blade_mm: float = _row("GDE-04", "blade")
@@ -102,12 +108,27 @@ class GuideParameters:
     wire_angle_deg: float = _row("SP-GDE-05", "angle")
     wire_tilt_deg: float = _row("SP-GDE-05", "tilt")
     kerf_distance_mm: float = _row("SP-GDE-05", "kerf_distance")
+    enclosed_mm: float = _row("SP-GDE-05", "enclosed")
+    wires_apart_mm: float = _row("SP-GDE-05", "apart")
+    hole_width_mm: float = _row("SP-GDE-09", "hole_width")
+    hole_depth_mm: float = _row("SP-GDE-09", "hole_depth")
+    pit_width_mm: float = _row("SP-GDE-09", "pit_width")
+    pit_depth_mm: float = _row("SP-GDE-09", "pit_depth")
     bridge_mm: float = _row("SP-GDE-06", "bridge")
     fillet_mm: float = _row("SP-GDE-06", "fillet")
     letter_mm: float = _row("GDE-10", "letter_height")
     mark_depth_mm: float = _row("SP-GDE-06", "mark_depth")
     mark_stroke_mm: float = _row("SP-GDE-06", "mark_stroke")
     walls: int = 3
+    blade_length_mm: float | None = None
+    overrun_mm: float = _row("SP-GDE-08", "overrun")
+    blade_width_mm: float = _row("SP-GDE-08", "blade_width")
+    rise_mm: float = _row("SP-GDE-08", "rise")
+
+    @property
+    def gaps(self) -> Gaps:
+        """Holes and pits that the guide spans."""
+        return Gaps(self.hole_width_mm, self.hole_depth_mm, self.pit_width_mm, self.pit_depth_mm)
 
     @property
     def sleeve_mm(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sacroplan.geometry.frames import FloatArray
-from sacroplan.guides.cutline import CutLine
+from sacroplan.guides.body import Tower
 from sacroplan.guides.request import GuideParameters
 from sacroplan.guides.wires import KWire
 
@@ -16,15 +16,16 @@ SKIRT_MM = 0.8
 """A wall below this is a feather that breaks off in the wound; two strands of a nozzle."""
 
 BITE_MM = 1.2
-SKIRT_ROUNDS = 2
-SKIRT_LOSS = 0.02
-SKIRT_SAMPLES = 5000
-"""Radius of a bite out of a feathered rim; rounds of looking again; most of the body that may go in one."""
+SKIRT_ROUNDS = 4
+SKIRT_LOSS = 0.08
+SKIRT_SAMPLES = 10_000
+"""Radius of a bite out of a feathered rim; rounds of looking again; most of the body that may go in one;
+places that are looked at."""
 
 
 def without_skirts(
     solid: Any,
-    line: CutLine,
+    shape: Tower,
     wires: Sequence[KWire],
     axis: FloatArray,
     p: GuideParameters,
@@ -45,10 +46,13 @@ def without_skirts(
     for _ in range(SKIRT_ROUNDS):
         surface = from_manifold(solid, frame_name)
         walls = measure_walls(
-            surface, face_tree(surface), SKIRT_MM, 2.0 * SKIRT_MM, samples=SKIRT_SAMPLES
-        )
+            surface, face_tree(surface), SKIRT_MM, 2.0 * SKIRT_MM, samples=SKIRT_SAMPLES,
+            enough_mm=SKIRT_MM,
+        )  # fmt: skip
         thin = walls.points[walls.walls < SKIRT_MM - 1e-6]
-        thin = thin[np.abs(line.to_local(thin)[:, 2]) > 0.5 * p.platform_mm + 1.0]
+        a, _, x = shape.line.to_local(thin).T
+        beside = np.abs(x) > 0.5 * p.platform_mm + 1.0
+        thin = thin[beside | (a < shape.low_mm - 1.0) | (a > shape.high_mm + 1.0)]
         for wire in wires:
             arm = thin - wire.start
             off = arm - np.outer(arm @ wire.direction, wire.direction)

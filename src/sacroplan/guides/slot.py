@@ -7,7 +7,7 @@ import numpy as np
 from sacroplan.geometry.frames import FloatArray, Plane
 from sacroplan.geometry.slicing import section
 from sacroplan.geometry.surface import Surface
-from sacroplan.guides.body import Tower, tower
+from sacroplan.guides.body import Stop, Tower, tower
 from sacroplan.guides.cutline import CutLine
 from sacroplan.guides.guide import Slot
 from sacroplan.guides.request import GuideInput, GuideParameters
@@ -58,7 +58,15 @@ def tower_of(inp: GuideInput, line: CutLine, p: GuideParameters) -> Tower:
         0.5 * p.platform_mm - middle,
         0.5 * p.platform_mm + middle,
         p.thickness_mm + 2.0,
+        stop_of(inp, line, p),
     )
+
+
+def stop_of(inp: GuideInput, line: CutLine, p: GuideParameters) -> Stop | None:
+    """The depth stop for the blade that was named, if one was."""
+    if p.blade_length_mm is None:
+        return None
+    return Stop(_far_edge(inp, line), p.blade_length_mm, p.overrun_mm, p.blade_width_mm, p.rise_mm)
 
 
 def face_corners(inp: GuideInput, line: CutLine) -> FloatArray:
@@ -92,11 +100,23 @@ def _far_edge(inp: GuideInput, line: CutLine) -> FloatArray:
     return np.where(np.isfinite(best), best, edge)
 
 
-def blade_reach(inp: GuideInput, line: CutLine, height_mm: float) -> tuple[float, float]:
+def blade_reach(inp: GuideInput, line: CutLine, shape: Tower) -> tuple[float, float]:
     """Least and greatest depth (mm) below the platform at which the blade leaves the bone."""
     inside = (line.a_mm >= line.low_mm) & (line.a_mm <= line.high_mm)
-    depth = (line.s_mm - _far_edge(inp, line))[inside] + height_mm
+    depth = (shape.top(line.a_mm) - _far_edge(inp, line))[inside]
     return float(depth.min()), float(depth.max())
+
+
+def overruns(
+    inp: GuideInput, line: CutLine, surface: Surface, p: GuideParameters
+) -> tuple[float, float] | None:
+    """How far the teeth pass the bone at the depth stop of the finished guide: least and most, mm."""
+    stop = stop_of(inp, line, p)
+    if stop is None:
+        return None
+    a = np.arange(line.low_mm, line.high_mm, 0.5)
+    top = _top_at(surface, inp.cut.shifted(-(slot_walls(p)[1] + 0.05)), line, a)
+    return stop.overruns(a, top, np.interp(a, line.a_mm, stop.far_mm))
 
 
 def slot_of(inp: GuideInput, line: CutLine, surface: Surface, p: GuideParameters) -> Slot:
@@ -104,7 +124,8 @@ def slot_of(inp: GuideInput, line: CutLine, surface: Surface, p: GuideParameters
     specimen, remnant = slot_walls(p)
     a = np.linspace(line.low_mm + 1.0, line.high_mm - 1.0, 40)
     least = np.inf
-    for x in (specimen - 0.05, remnant + 0.05):
+    walls = (remnant + 0.05,) if p.walls == 1 else (specimen - 0.05, remnant + 0.05)
+    for x in walls:
         guide_top = _top_at(surface, inp.cut.shifted(-x), line, a)
         bone = np.interp(a, line.a_mm, _edge_at(inp, line, x))
         least = min(least, float((guide_top - bone).min()))

@@ -72,7 +72,7 @@ def solid_of(
             "its bridges must go round the slot. Move the cut, shorten the slot or free the "
             "structures to be avoided."
         )
-    whole = without_skirts(pieces[0], line, wires, frame.axes[:, 2], p, frame_name)
+    whole = without_skirts(pieces[0], shape, wires, frame.axes[:, 2], p, frame_name)
     return from_manifold(whole, frame_name), words, doubts
 
 
@@ -102,7 +102,7 @@ def _body_field(
     geometry = frame.grid(body_low, body_high, BODY_GRID_MM, frame_name)
     shell = shell_field(rest, carries, outline, p.thickness_mm, geometry)
     # Tower and sleeves change the field no further away than their fillet.
-    part = _around(geometry, _tower_corners(line, shape), p.fillet_mm + 1.0)
+    part = _around(geometry, shape.corners(), p.fillet_mm + 1.0)
     tower = tower_field(shape, _grid_points(geometry, part)).reshape(shell[part].shape)
     values = shell
     values[part] = smooth_union(shell[part], tower, p.fillet_mm)
@@ -122,19 +122,9 @@ def _body_field(
         away = distance_field(obstacle, coarse, exact_mm=p.avoid_mm + 1.0).values
         if float(away.min()) > p.avoid_mm + 1.0:
             continue
-        fine = zoom_to(away, near.shape, BODY_GRID_MM / SHELL_GRID_MM)
+        fine = zoom_to(away.astype(np.float64), near.shape, BODY_GRID_MM / SHELL_GRID_MM)
         values[part] = smooth_intersection(near, p.avoid_mm - fine, 1.0)
     return values, geometry
-
-
-def _tower_corners(line: CutLine, shape: Tower) -> FloatArray:
-    """(8, 3) LPS corners of a box round the tower."""
-    spans = (
-        (shape.low_mm, shape.high_mm),
-        (float(shape.foot_mm.min()), float(shape.top_mm.max())),
-        (-shape.specimen_mm, shape.remnant_mm),
-    )
-    return line.to_world(np.stack(np.meshgrid(*spans), axis=-1).reshape(-1, 3))
 
 
 def _cutters(

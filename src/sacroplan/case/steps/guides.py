@@ -40,7 +40,7 @@ def run(context: Context) -> StageOutput:
     plan = resection.plan
     site = site_of(context)
     table = context.config.guides
-    base = replace(GuideParameters(), walls=table.walls)
+    base = replace(GuideParameters(), walls=table.walls, blade_length_mm=table.blade_length_mm)
     if table.blade_mm is not None:
         base = replace(base, blade_mm=table.blade_mm)
     screws = planned_screws(context)
