@@ -16,9 +16,9 @@ SKIRT_MM = 0.8
 """A wall below this is a feather that breaks off in the wound; two strands of a nozzle."""
 
 BITE_MM = 1.2
-SKIRT_ROUNDS = 4
+SKIRT_ROUNDS = 3
 SKIRT_LOSS = 0.08
-SKIRT_SAMPLES = 10_000
+SKIRT_SAMPLES = 6000
 """Radius of a bite out of a feathered rim; rounds of looking again; most of the body that may go in one;
 places that are looked at."""
 

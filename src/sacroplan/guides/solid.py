@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from sacroplan.errors import Doubt, PlanError
-from sacroplan.geometry.fields import contour, distance_field, smooth_union
+from sacroplan.geometry.fields import contour, distance_field, near_faces, smooth_union
 from sacroplan.geometry.frames import FloatArray
+from sacroplan.geometry.primitives import cylinder
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.guides.body import (
@@ -36,6 +37,9 @@ from sacroplan.guides.wires import KWire
 FAR_MM = 200.0
 """Beyond any guide."""
 
+SPARED_MM = 0.5
+"""What is left untouched round a sleeve."""
+
 
 def solid_of(
     inp: GuideInput,
@@ -59,8 +63,16 @@ def solid_of(
     body = to_manifold(contour(geometry, values), "the guide's body").simplify(0.01)
     words, letters, doubts = marks(inp, line, shape, p)
     cutters = _cutters(line, rest, wires, p, frame_name)
+    # A letter beside a sleeve must not scratch it.
+    sleeves = manifold3d.Manifold.batch_boolean(
+        [
+            to_manifold(cylinder(w.start, w.entry, p.sleeve_mm + SPARED_MM, 32, frame_name))
+            for w in wires
+        ],
+        manifold3d.OpType.Add,
+    )
     solid = manifold3d.Manifold.batch_boolean(
-        [body, *cutters, *letters], manifold3d.OpType.Subtract
+        [body, *cutters, *[letter - sleeves for letter in letters]], manifold3d.OpType.Subtract
     )
     pieces = sorted(solid.decompose(), key=lambda m: -m.volume())
     if not pieces or pieces[0].volume() < TINY_VOLUME_MM3:
@@ -119,9 +131,9 @@ def _body_field(
         low = body_low + BODY_GRID_MM * np.array([s.start for s in part])
         size_mm = BODY_GRID_MM * (np.array(near.shape) - 1)
         coarse = frame.grid(low, low + size_mm, SHELL_GRID_MM, frame_name)
-        away = distance_field(obstacle, coarse, exact_mm=p.avoid_mm + 1.0).values
-        if float(away.min()) > p.avoid_mm + 1.0:
+        if not near_faces(obstacle, coarse, p.avoid_mm + 1.0 + SHELL_GRID_MM).any():
             continue
+        away = distance_field(obstacle, coarse, exact_mm=p.avoid_mm + 1.0).values
         fine = zoom_to(away.astype(np.float64), near.shape, BODY_GRID_MM / SHELL_GRID_MM)
         values[part] = smooth_intersection(near, p.avoid_mm - fine, 1.0)
     return values, geometry
@@ -132,7 +144,6 @@ def _cutters(
 ) -> list[Any]:
     """What is cut out of the body: the bone and its shadow, the slot, the wires' holes."""
     from sacroplan.geometry.booleans import to_manifold
-    from sacroplan.geometry.primitives import cylinder
 
     specimen, remnant = slot_walls(p)
     end = line.high_mm + (2.0 if line.crest else 0.0)

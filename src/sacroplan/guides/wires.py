@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan.errors import PlanError
-from sacroplan.geometry.fields import distance_field
+from sacroplan.geometry.fields import distance_field, near_faces
 from sacroplan.geometry.frames import FloatArray, Plane, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.tree import face_tree
@@ -121,7 +121,12 @@ def choose(
         sites.min(axis=0) - reach, sites.max(axis=0) + reach, SCREEN_GRID_MM, hip.frame
     )
     bone = distance_field(hip, grid)
-    walls = [distance_field(s, grid) for s in avoid if _near(s, grid)]
+    keep_off = rules.distance_mm + rules.diameter_mm / 2.0
+    walls = [
+        distance_field(s, grid)
+        for s in avoid
+        if _near(s, grid) and near_faces(s, grid, keep_off + SCREEN_GRID_MM).any()
+    ]
     tree = face_tree(hip)
     kept: list[tuple[FloatArray, FloatArray, FloatArray]] = []
     for zone in zones:
@@ -136,7 +141,6 @@ def choose(
         both = length <= rules.depth_mm
         ok = np.where(both, deep >= rules.cortices_mm, deep >= rules.purchase_mm)
         tip = deep + np.where(both, rules.protrusion_mm, 0.0)
-        keep_off = rules.distance_mm + rules.diameter_mm / 2.0
         ends = np.stack(
             [points - OUTSIDE_MM * directions, points + tip[:, None] * directions], axis=1
         )
