@@ -95,24 +95,18 @@ def maps(found: Audited) -> tuple[Picture, ...]:
     for c in found.audit.cuts:
         cut = found.plan.cut(c.cut)
         facet = cut.facets[c.facet]
-        uv = facet.outline.to_plane(c.points)
-        off = facet.plane.shifted(-0.5 * cut.kerf_mm).distance(c.points)
+        uv = facet.outline.to_plane(c.face.vertices)
+        off = facet.plane.shifted(-0.5 * cut.kerf_mm).distance(c.face.vertices)
         figure = Figure(figsize=(6.0, 4.2), dpi=130)
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         for loop in facet.outline.loops:
             ring = np.vstack([loop, loop[:1]])
             axes.plot(ring[:, 0], ring[:, 1], color="black", lw=0.8)
-        drawn = axes.scatter(
-            uv[:, 0],
-            uv[:, 1],
-            c=off,
-            s=6,
-            cmap="RdBu_r",
-            vmin=-RANGE_MM,
-            vmax=RANGE_MM,
-            linewidths=0,
-        )
+        drawn = axes.tripcolor(
+            uv[:, 0], uv[:, 1], off, triangles=c.face.faces, shading="gouraud", cmap="RdBu_r",
+            vmin=-RANGE_MM, vmax=RANGE_MM,
+        )  # fmt: skip
         axes.set_aspect("equal")
         axes.set_xlabel("mm")
         axes.set_ylabel("mm")
