@@ -103,4 +103,6 @@ def test_guides(case, shared):
                 assert off <= 0.05
                 assert angle <= 0.05
                 assert walls == 2
+                # Single samples of 20,000 beside an engraved letter or on the last edge of a rim.
+                assert thin < 0.1
     assert built >= 2
