@@ -61,7 +61,11 @@ def test_guides(case, shared):
     built = 0
     done = set()
     for preset in RESECTIONS:
-        plan = plan_resection(site, PRESETS[preset])
+        try:
+            plan = plan_resection(site, PRESETS[preset])
+        except PlanError as error:
+            print(f"| {preset} | not planned: {error} |", flush=True)
+            continue
         for cut in plan.cuts:
             if cut.kind != "osteotomy":
                 continue

@@ -4,7 +4,7 @@ must stay whole."""
 import igl
 import numpy as np
 import pytest
-from guide_cases import CASES, site_of
+from guide_cases import CASES, FEMALE, site_of
 
 from sacroplan.errors import PlanError
 from sacroplan.resection.margin import specimen_face
@@ -40,7 +40,12 @@ def test_every_preset(case, shared):
         try:
             plan = plan_resection(site, choice)
         except PlanError as error:
-            pytest.fail(f"{name}: {error}")
+            # A CT that ends above the pubis has no place for the cuts through it; that is said.
+            if case != FEMALE or choice.kind != "hemipelvectomy":
+                pytest.fail(f"{name}: {error}")
+            assert "PT_" in str(error)
+            print(f"| {name} | does not apply: {error} |", flush=True)
+            continue
         gone = {b: plan.specimen[piece_name(b, plan.cuts)] for b in plan.whole_mm3}
         error = max((plan.volume_error(b) for b in plan.whole_mm3), default=0.0)
         # Where the tumour crosses a cut its margin is a depth; only distances are measured again.
