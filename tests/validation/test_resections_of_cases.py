@@ -41,9 +41,8 @@ def test_every_preset(case, shared):
             plan = plan_resection(site, choice)
         except PlanError as error:
             # A CT that ends above the pubis has no place for the cuts through it; that is said.
-            if case != FEMALE or choice.kind != "hemipelvectomy":
+            if case != FEMALE or choice.kind != "hemipelvectomy" or "PT_" not in str(error):
                 pytest.fail(f"{name}: {error}")
-            assert "PT_" in str(error)
             print(f"| {name} | does not apply: {error} |", flush=True)
             continue
         gone = {b: plan.specimen[piece_name(b, plan.cuts)] for b in plan.whole_mm3}
