@@ -13,7 +13,9 @@ from sacroplan.errors import PlanError
 from sacroplan.formats.stl import read_stl
 from sacroplan.geometry import booleans
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
+from sacroplan.geometry.primitives import cylinder
 from sacroplan.geometry.surface import Surface
+from sacroplan.guides.cutline import CutLine, cut_line
 from sacroplan.guides.design import design
 from sacroplan.guides.guide import Guide
 from sacroplan.guides.lettering import engravable, glyph, width_mm
@@ -45,6 +47,13 @@ def request_for(folder: Path, side: str) -> GuideInput:
 @pytest.fixture(scope="module")
 def asked(shared: Path) -> GuideInput:
     return request_for(shared, "left")
+
+
+def cut_line_of(inp: GuideInput, p: GuideParameters) -> CutLine:
+    return cut_line(
+        inp.hip, inp.cut, inp.axes, inp.psis, p.slot_length_mm, p.notch_mm, p.reach_mm,
+        p.slot_minimum_mm,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +265,6 @@ def test_a_plane_beside_the_bone_is_refused(asked: GuideInput) -> None:
 
 @pytest.mark.shared
 def test_cut_line_ends_at_the_notch(asked: GuideInput) -> None:
-    from sacroplan.guides.cutline import cut_line
-
     # This plane passes lateral to the notch and runs on through the ischium.
     lateral = Plane(np.array([73.8, 28.5, -28.1]), np.array([-0.94, 0.34, 0.04]))
     notch = np.array([55.0, 40.0, -49.0])
@@ -280,6 +287,42 @@ def test_wrong_side_and_thick_blade_are_refused(asked: GuideInput) -> None:
     coronal = replace(asked, cut=Plane(asked.cut.point, np.array([-0.1, 1.0, 0.0])))
     with pytest.raises(PlanError, match="sawn from there"):
         design(coronal)
+
+
+@pytest.mark.shared
+def test_wires_that_cannot_avoid_screws_are_told_of(
+    asked: GuideInput, small: GuideParameters
+) -> None:
+    from sacroplan.case.steps.guides import built
+
+    line = cut_line_of(asked, small)
+    screw = cylinder(
+        line.to_world(np.array([[-60.0, -8.0, 20.0]]))[0],
+        line.to_world(np.array([[60.0, -8.0, 20.0]]))[0],
+        25.0,
+    )
+    guide, told = built("iliac_left", replace(asked, screws=(screw,)), small)
+    assert guide is not None
+    assert [d.code for d in told] == ["guide.wires_cross_screws.iliac_left"]
+    assert "cannot avoid the planned screws" in told[0].message
+    beside = replace(asked, cut=asked.cut.shifted(-120.0))
+    none, why = built("iliac_left", beside, small)
+    assert none is None
+    assert "misses the bone" in why[0].message
+
+
+def test_a_guide_without_a_stable_footprint_is_told_of(small: GuideParameters) -> None:
+    """On a smooth tube nothing keeps a guide from sliding along it and turning about it."""
+    tube = cylinder([0.0, 0.0, -60.0], [0.0, 0.0, 60.0], 40.0, 240)
+    inp = GuideInput(
+        "left", tube, Plane(np.zeros(3), np.array([-1.0, 0.0, 0.0])), KERF_MM,
+        AxisFrame("pelvis", np.zeros(3), PELVIS), np.array([0.0, 40.0, 0.0]), "tube", name="tube",
+        centred=True,
+    )  # fmt: skip
+    guide = design(inp, replace(small, notch_mm=2.0))
+    assert guide.seating is not None
+    assert guide.seating.figure < 0.02
+    assert "guide.fit.rocks" in [d.code for d in guide.doubts]
 
 
 def test_lettering_reads_the_right_way_round() -> None:

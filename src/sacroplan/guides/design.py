@@ -14,6 +14,7 @@ import numpy as np
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
+from sacroplan.geometry.booleans import refined
 from sacroplan.geometry.frames import FloatArray, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.guides.body import Tower
@@ -26,6 +27,9 @@ from sacroplan.guides.slot import blade_reach, face_corners, overruns, slot_of, 
 from sacroplan.guides.solid import solid_of
 from sacroplan.guides.wires import KWire
 from sacroplan.progress import Progress, silent
+
+PROBE_MM = 6.0
+"""Faces with longer edges are divided where the bone is looked at by its corners."""
 
 LIFTS_MM = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Heights at which the guide is tried against the bone on its way off."""
@@ -62,10 +66,12 @@ def design(
         _crowd(inp, p),
         inp.cut_words,
     )
-    frame, approach = _frame(inp, line, p)
+    # Large flat faces have no corner under the guide; they are looked at in pieces.
+    probe = refined(hip, PROBE_MM)
+    frame, approach = _frame(inp, probe, line, p)
     progress(0.05, "guide: seat on the bone")
     shape = tower_of(inp, line, p)
-    low, high = _box(inp, line, frame, shape, p)
+    low, high = _box(probe, line, frame, shape, p)
     rest = seat(hip, frame, low, high, p.clearance_mm, p.gaps)
     progress(0.4, "guide: K-wires")
     wires = _wires(inp, line, frame, rest, p)
@@ -87,9 +93,10 @@ def _crowd(inp: GuideInput, p: GuideParameters) -> Crowd | None:
     )
 
 
-def _frame(inp: GuideInput, line: CutLine, p: GuideParameters) -> tuple[GuideFrame, float]:
+def _frame(
+    inp: GuideInput, hip: Surface, line: CutLine, p: GuideParameters
+) -> tuple[GuideFrame, float]:
     """Local frame whose removal axis is the mean normal of the bone under the guide."""
-    hip = inp.hip
     centre = line.to_local(hip.triangles.mean(axis=1))
     a, s, x = centre.T
     area = hip.area_vectors
@@ -108,10 +115,9 @@ def _frame(inp: GuideInput, line: CutLine, p: GuideParameters) -> tuple[GuideFra
 
 
 def _box(
-    inp: GuideInput, line: CutLine, frame: GuideFrame, shape: Tower, p: GuideParameters
+    hip: Surface, line: CutLine, frame: GuideFrame, shape: Tower, p: GuideParameters
 ) -> tuple[FloatArray, FloatArray]:
     """Local box that holds the guide and the bone below it."""
-    hip = inp.hip
     local = line.to_local(hip.vertices)
     a, s, x = local.T
     near = (a > shape.low_mm - 4.0) & (a < shape.high_mm + 4.0)
