@@ -55,3 +55,13 @@ def test_paths_with_quotes_survive():
     config = parse_config(new_config("c", 'a"b\\c', 'l"', None), "case.toml")
     assert config.input.ct == 'a"b/c'
     assert config.input.labels == 'l"'
+
+
+def test_the_template_shows_the_guides_keys_and_they_are_read():
+    lines = GOOD.splitlines()
+    start = lines.index("# [guides]")
+    table = "\n".join(line.removeprefix("# ") for line in lines[start : start + 4])
+    guides = parse_config(GOOD + "\n" + table, "case.toml").guides
+    assert (guides.walls, guides.blade_mm, guides.blade_length_mm) == (2, 0.9, 70.0)
+    with pytest.raises(CaseError, match="walls"):
+        parse_config(GOOD + "\n[guides]\nwalls = 4\n", "case.toml")
