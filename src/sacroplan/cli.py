@@ -345,7 +345,8 @@ def audit(
     with Bar("audit", json_output) as progress:
         found = audit_case(folder, postop, part(progress, 0.0, 0.7))
         progress(0.7, "audit: report")
-        page = write_audit(found, folder / "dossier" / "audit")[-2]
+        home = folder / "dossier" / "audit"
+        write_audit(found, home)
     table = found.table
     if json_output:
         typer.echo(json.dumps(table, indent=2))
@@ -360,7 +361,7 @@ def audit(
         )
     for name in table["missing"]:
         typer.echo(f"! No face was found near the planned cut {name}.")
-    typer.echo(f"Report: {page}")
+    typer.echo(f"Report: {home / 'report.html'}")
 
 
 def _list_series(path: Path, series: str | None, json_output: bool) -> None:

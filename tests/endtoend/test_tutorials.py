@@ -163,7 +163,9 @@ def test_resection_and_audit(images, tmp_path):
     page = (folder / "dossier" / "audit" / "report.html").read_text("utf-8")
     assert BANNER in page
     assert "Left iliac osteotomy" in page
-    assert "iliac_left" in told["sacroplan audit mycase --postop postop_bones.stl"]
+    said = told["sacroplan audit mycase --postop postop_bones.stl"]
+    assert "iliac_left" in said
+    assert "Report: mycase/dossier/audit/report.html" in said
 
 
 def test_screws_and_robot(images, tmp_path):
