@@ -351,13 +351,20 @@ def audit(
 ) -> None:
     """Compare the bone after surgery with the plan: location, angle and margin of every cut.
 
-    Writes dossier/audit/audit.json. Example: sacroplan audit case7 --postop postop_bones.stl
+    Writes dossier/audit/audit.json, and report.html and report.pdf beside it.
+    Example: sacroplan audit case7 --postop postop_bones.stl
     """
     from sacroplan.case.outcome import audit_case
+    from sacroplan.progress import part
+    from sacroplan.report.audit import write_audit
 
     _announce(json_output)
     with Bar("audit", json_output) as progress:
-        table = audit_case(folder, postop, progress)
+        found = audit_case(folder, postop, part(progress, 0.0, 0.7))
+        progress(0.7, "audit: report")
+        home = folder / "dossier" / "audit"
+        write_audit(found, home)
+    table = found.table
     if json_output:
         typer.echo(json.dumps(table, indent=2))
         return
@@ -371,6 +378,7 @@ def audit(
         )
     for name in table["missing"]:
         typer.echo(f"! No face was found near the planned cut {name}.")
+    typer.echo(f"Report: {home / 'report.html'}")
 
 
 def _list_series(path: Path, series: str | None, json_output: bool) -> None:

@@ -62,3 +62,13 @@ def test_joints_in_contact_are_a_study_of_their_own():
     assert parse_config(text, "case.toml").mechanics.joints == "contact"
     with pytest.raises(CaseError, match="a study of its own"):
         parse_config(text + "healing = true\n", "case.toml")
+
+
+def test_the_template_shows_the_guides_keys_and_they_are_read():
+    lines = GOOD.splitlines()
+    start = lines.index("# [guides]")
+    table = "\n".join(line.removeprefix("# ") for line in lines[start : start + 4])
+    guides = parse_config(GOOD + "\n" + table, "case.toml").guides
+    assert (guides.walls, guides.blade_mm, guides.blade_length_mm) == (2, 0.9, 70.0)
+    with pytest.raises(CaseError, match="walls"):
+        parse_config(GOOD + "\n[guides]\nwalls = 4\n", "case.toml")

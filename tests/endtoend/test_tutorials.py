@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sacroplan.banner import BANNER
 from sacroplan.case import store
 from sacroplan.case.config import new_config, parse_config
 from sacroplan.case.stage import stage_folder
@@ -159,7 +160,12 @@ def test_resection_and_audit(images, tmp_path):
     told = run_all(lines, tmp_path, {})
     assert (folder / "dossier" / "resection" / "options.json").is_file()
     assert (folder / "dossier" / "audit" / "audit.json").is_file()
-    assert "iliac_left" in told["sacroplan audit mycase --postop postop_bones.stl"]
+    page = (folder / "dossier" / "audit" / "report.html").read_text("utf-8")
+    assert BANNER in page
+    assert "Left iliac osteotomy" in page
+    said = told["sacroplan audit mycase --postop postop_bones.stl"]
+    assert "iliac_left" in said
+    assert "Report: mycase/dossier/audit/report.html" in said
 
 
 def test_screws_and_robot(images, tmp_path):

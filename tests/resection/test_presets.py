@@ -11,7 +11,8 @@ from sacroplan.errors import PlanError
 from sacroplan.formats.markups import read_planes, write_planes
 from sacroplan.formats.stl import read_stl
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
-from sacroplan.geometry.primitives import sphere
+from sacroplan.geometry.primitives import cylinder, sphere
+from sacroplan.report.resection import vessel_table
 from sacroplan.resection.audit import audit
 from sacroplan.resection.margin import specimen_face
 from sacroplan.resection.plan import OwnCut, moved, piece_name, plan_resection
@@ -284,7 +285,7 @@ def test_an_audit_finds_the_error_that_was_made(male, shift, turn):
     for one in found.cuts:
         assert one.offset_mm == pytest.approx(shift, abs=0.1)
         assert one.angle_deg == pytest.approx(turn, abs=0.2)
-        assert one.margin_mm == pytest.approx(achieved[one.cut], abs=0.3)
+        assert one.margin_mm == pytest.approx(achieved[one.cut], abs=0.2)
         assert one.location_iso_mm >= abs(shift) - 0.1
         assert one.location_gouin_mm <= one.location_iso_mm
 
@@ -350,3 +351,36 @@ def test_what_cannot_be_done_is_said_in_a_sentence(male, right_sided):
     own = {"sacral": OwnCut(cut.plane)}
     codes = {d.code: d.message for d in plan_resection(touching, Choice("mid"), own).doubts}
     assert "touches the cut sacral" in codes["resection.margin.sacral"]
+
+
+def test_vessels_near_a_cut_are_named_with_their_distance(right_sided):
+    plan = plan_resection(right_sided, Choice("total"))
+    cut = plan.cut("iliac_left")
+    n, along = cut.plane.normal, right_sided.pelvis.axes[:, 1]
+    along = along - (along @ n) * n
+    half = 0.5 * cut.kerf_mm
+
+    def vessel(off, radius=4.0):
+        middle = cut.outline.centroid + off * n
+        reach = 15.0 * along / np.linalg.norm(along)
+        return cylinder(middle - reach, middle + reach, radius, 96, cut.frame)
+
+    given = {
+        "vein": vessel(-(half + 6.0 + 4.0)),
+        "artery": vessel(half + 3.0 + 4.0),
+        "branch": vessel(0.0, 1.5),
+        "aorta": vessel(-60.0),
+    }
+    found = plan_resection(replace(right_sided, vessels=given), Choice("total"))
+    near = {k: v for k, v in found.losses.vessels.items() if k.endswith(".iliac_left")}
+    assert near["vein.iliac_left"] == pytest.approx(6.0, abs=0.02)
+    assert near["artery.iliac_left"] == pytest.approx(3.0, abs=0.02)
+    assert near["branch.iliac_left"] < 0.0
+    assert "aorta.iliac_left" not in near
+    told = {d.code: d.message for d in found.doubts}
+    assert "vein runs 6.0 mm" in told["resection.vessel.vein.iliac_left"]
+    assert "meets the branch" in told["resection.vessel.branch.iliac_left"]
+    (table,) = vessel_table(found)
+    assert table.rows[0][2] == "met by the saw"
+    assert ("vein", "iliac left", "6.0 mm") in table.rows
+    assert vessel_table(plan) == ()

@@ -14,7 +14,8 @@ from sacroplan.errors import GeometryError, PlanError
 from sacroplan.geometry import booleans
 from sacroplan.geometry.tree import face_tree
 from sacroplan.geometry.walls import measure_walls
-from sacroplan.guides.iliac import GuideParameters, design
+from sacroplan.guides.design import design
+from sacroplan.guides.request import GuideParameters
 from sacroplan.guides.sites import facet_name, guide_input, parameters_for
 from sacroplan.resection.plan import plan_resection
 from sacroplan.resection.presets import PRESETS
@@ -54,13 +55,17 @@ def slot_error(guide):
 def test_guides(case, shared):
     site = site_of(case, shared)
     print(
-        f"\n| {case}: guide | s | fit mean | fit p95 | overlap | lift | slot width, place, angle | "
-        "thin % | min wire angle | stable |"
+        f"\n| {case}: guide | s (processor) | fit mean | fit p95 | overlap | lift | slot width, "
+        "place, angle | thin % | min wire angle | stable |"
     )
     built = 0
     done = set()
     for preset in RESECTIONS:
-        plan = plan_resection(site, PRESETS[preset])
+        try:
+            plan = plan_resection(site, PRESETS[preset])
+        except PlanError as error:
+            print(f"| {preset} | not planned: {error} |", flush=True)
+            continue
         for cut in plan.cuts:
             if cut.kind != "osteotomy":
                 continue
@@ -71,13 +76,14 @@ def test_guides(case, shared):
                     continue
                 done.add(key)
                 inp = guide_input(site, plan, cut, n, "case-7", "1")
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 try:
                     guide = design(inp, parameters_for(name, GuideParameters()))
                 except (PlanError, GeometryError) as error:
                     print(f"| {preset} {name} | not built: {error} |", flush=True)
                     continue
                 seconds = time.perf_counter() - start
+                used = time.process_time() - used
                 built += 1
                 m = {k.split(".", 2)[2]: v.value for k, v in guide.metrics().items()}
                 width, off, angle, walls = slot_error(guide)
@@ -85,7 +91,7 @@ def test_guides(case, shared):
                 walls_mm = measure_walls(guide.surface, tree, THIN_MM, 2.0 * THIN_MM)
                 thin = 100.0 * walls_mm.share_below(THIN_MM)
                 print(
-                    f"| {preset} {name} | {seconds:.1f} | {m['fit.error_mean']:.4f} | "
+                    f"| {preset} {name} | {seconds:.1f} ({used:.1f}) | {m['fit.error_mean']:.4f} | "
                     f"{m['fit.error_p95']:.4f} | {m['fit.bone_overlap']:.1e} | "
                     f"{m['fit.lift_overlap']:.1e} | {width:.1e}, {off:.1e}, {angle:.1e} ({walls}) | "
                     f"{thin:.3f} | {m['wires.min_angle']:.0f} | {m['fit.patches_off']} |",
@@ -101,4 +107,6 @@ def test_guides(case, shared):
                 assert off <= 0.05
                 assert angle <= 0.05
                 assert walls == 2
+                # Single samples of 20,000 beside an engraved letter or on the last edge of a rim.
+                assert thin < 0.1
     assert built >= 2

@@ -220,8 +220,12 @@ class ImplantTable(_Table):
 
 
 class GuidesTable(_Table):
-    """The cutting guides; ``walls`` is how many sides of the blade a slot captures."""
+    """The cutting guides; ``walls`` is how many sides of the blade a slot captures.
 
+    ``blade_length_mm``, shoulder to teeth, makes the platform the saw's depth stop.
+    """
+
+    blade_length_mm: Annotated[float, Field(ge=20.0, le=150.0)] | None = None
     blade_mm: Annotated[float, Field(ge=0.4, le=2.0)] | None = None
     walls: Literal[1, 2, 3] = 3
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,4}$")] = "1"
@@ -416,6 +420,12 @@ type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see 
 # point_mm = [60.0, 30.0, -20.0]
 # normal = [-1.0, 0.0, 0.0]
 # planes = "planes.mrk.json"    # under [resection]: planes moved in 3D Slicer replace the automatic ones
+# vessels = {{ iliac_vein_left = "vein.nii.gz" }}   # under [resection]: masks; vessels near a cut are named
+
+# [guides]
+# walls = 2                # a slot open at one end; 1 leaves only the wall of the bone that stays
+# blade_mm = 0.9           # the saw's blade [GDE-04]
+# blade_length_mm = 70     # shoulder to teeth: the guide's platform becomes the saw's depth stop
 
 # levels_confirmed = true under [patient]: the count of the vertebrae was checked by a person
 # landmarks = "landmarks.mrk.json" under [input]: points moved in 3D Slicer replace the automatic ones

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,17 @@ from sacroplan.case.stage import Stage
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.resection import Resection, choice_of, site_of
 from sacroplan.errors import CaseError
+from sacroplan.geometry.frames import AxisFrame
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.progress import Progress, part, silent
+from sacroplan.resection.audit import Audit
+from sacroplan.resection.plan import ResectionPlan
+
+LOCATION = {
+    "location_iso_mm": "largest distance of the achieved face from the planned plane",
+    "location_gouin_mm": "least distance between achieved and planned face",
+}
+"""Both are called location accuracy in print (PSI-01, PSI-02)."""
 
 
 def propose_case(
@@ -85,10 +95,26 @@ def read_outcome(path: Path) -> Surface:
     return concatenate(surface.bodies()[:4])
 
 
-def audit_case(folder: Path, postop: Path, progress: Progress = silent) -> dict[str, Any]:
-    """Measure every cut as it was made; write the table into the dossier."""
-    from dataclasses import replace
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """A case's audit and all that its dossier shows.
 
+    ``table`` is what goes to audit.json; ``laid`` the outcome in the plan's coordinates; ``tumour`` None
+    where none is known.
+    """
+
+    table: dict[str, Any]
+    audit: Audit
+    plan: ResectionPlan
+    laid: Surface
+    tumour: Surface | None
+    pelvis: AxisFrame
+    case_id: str
+    postop: str
+
+
+def audit_case(folder: Path, postop: Path, progress: Progress = silent) -> Audited:
+    """Measure every cut as it was made; write the table into the dossier."""
     from sacroplan.formats.jsonio import write_json
     from sacroplan.resection.audit import audit
 
@@ -106,10 +132,7 @@ def audit_case(folder: Path, postop: Path, progress: Progress = silent) -> dict[
         "postop": postop.name,
         "registration_mm": found.registration_mm,
         "missing": list(found.missing),
-        "la_definitions": {
-            "location_iso_mm": "largest distance of the achieved face from the planned plane",
-            "location_gouin_mm": "least distance between achieved and planned face",
-        },
+        "la_definitions": LOCATION,
         "cuts": [
             {
                 "cut": c.cut, "facet": c.facet + 1, "location_iso_mm": c.location_iso_mm,
@@ -125,4 +148,8 @@ def audit_case(folder: Path, postop: Path, progress: Progress = silent) -> dict[
     home.mkdir(parents=True, exist_ok=True)
     write_json(table, home / "audit.json")
     progress(1.0, "audited")
-    return table
+    frame = context.result("landmarks").frames["pelvis"]
+    laid = surface.transformed(found.to_plan, bones.labels.frame)
+    return Audited(
+        table, found, resection.plan, laid, tumour, frame, context.config.case.id, postop.name
+    )

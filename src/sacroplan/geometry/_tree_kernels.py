@@ -240,7 +240,8 @@ def first_hits(  # type: ignore[no-untyped-def]
             first = (node - first_leaf) * LEAF
             for g in range(first, min(first + LEAF, n)):
                 t = _hit(v[faces[g, 0]], v[faces[g, 1]], v[faces[g, 2]], o, d)
-                if t > start and t < best:
+                # Of faces met at the same depth (a shared edge) the first in order counts.
+                if t > start and (t < best or (t == best and g < hit)):
                     best = t
                     hit = g
         distance[r] = best if hit >= 0 else np.inf

@@ -117,3 +117,11 @@ def bodies(surface: Surface) -> list[Surface]:
 def simplify(surface: Surface, tolerance_mm: float) -> Surface:
     """Fewer triangles, nowhere further than ``tolerance_mm`` from the original; stays closed."""
     return from_manifold(to_manifold(surface).simplify(tolerance_mm), surface.frame)
+
+
+def refined(surface: Surface, length_mm: float) -> Surface:
+    """The same closed shape with no edge much longer than ``length_mm``; itself where none is."""
+    corners = surface.triangles
+    if float(np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2).max()) <= length_mm:
+        return surface
+    return from_manifold(to_manifold(surface).refine_to_length(length_mm), surface.frame)

@@ -16,6 +16,9 @@ SAMPLES = 20_000
 DIRECTIONS = 16
 """Ways in which thicker material is sought round a thin chord."""
 
+QUARTERS = 4
+"""The ways are gone through in so many rounds, each spread over the whole turn."""
+
 BATCH = 512
 """Chords looked at together, thinnest first; the search ends as soon as no thinner wall can follow."""
 
@@ -58,6 +61,7 @@ def measure_walls(
     reach_mm: float,
     but_for: float = 0.0,
     samples: int = SAMPLES,
+    enough_mm: float = np.inf,
 ) -> Walls:
     """Walls of a closed ``surface``; exact for the thinnest one ``but_for`` that share of the surface, and
     for all below ``limit_mm``.
@@ -92,7 +96,13 @@ def measure_walls(
         some = some[np.isfinite(chords[some])]
         corners = surface.triangles[face[some]]
         walls[some] = _thickest(
-            tree, points[some], normals[some], _longest_edge(corners), chords[some], reach_mm
+            tree,
+            points[some],
+            normals[some],
+            _longest_edge(corners),
+            chords[some],
+            reach_mm,
+            enough_mm,
         )
     return Walls(points, chords, walls, looked)
 
@@ -114,23 +124,33 @@ def _thickest(
     across: FloatArray,
     chords: FloatArray,
     reach_mm: float,
+    enough_mm: float,
 ) -> FloatArray:
     """(n,) thickest chord parallel to each sample's own, within reach and in sight of its middle.
 
-    The ways start from ``across`` (n, 3) in each face, so that they turn with the part.
+    The ways start from ``across`` (n, 3) in each face, so that they turn with the part; a quarter of
+    them at a time, until a sample has ``enough_mm``.
     """
     up = np.cross(normals, across)
     turn = 2.0 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    ways = np.cos(turn)[:, None] * across[:, None] + np.sin(turn)[:, None] * up[:, None]
     middle = points - 0.5 * chords[:, None] * normals
-    starts = np.repeat(middle, DIRECTIONS, axis=0)
-    ways = ways.reshape(-1, 3)
-    sight, _ = tree.first_hits(starts, ways, 0.0)
-    # Only through material: what lies across a gap does not make a thin plate thick.
-    there = starts + np.minimum(reach_mm, 0.98 * sight)[:, None] * ways
-    along = np.repeat(normals, DIRECTIONS, axis=0)
-    out, _ = tree.first_hits(there, along, 0.0)
-    back, _ = tree.first_hits(there, -along, 0.0)
-    found = (out + back).reshape(-1, DIRECTIONS)
-    found[~np.isfinite(found)] = 0.0
-    return np.asarray(np.maximum(chords, found.max(axis=1)))
+    best = chords.copy()
+    for first in range(QUARTERS):
+        left = np.flatnonzero(best < enough_mm)
+        if not len(left):
+            break
+        some = turn[first::QUARTERS]
+        ways = (
+            np.cos(some)[:, None] * across[left, None] + np.sin(some)[:, None] * up[left, None]
+        ).reshape(-1, 3)
+        starts = np.repeat(middle[left], len(some), axis=0)
+        sight, _ = tree.first_hits(starts, ways, 0.0)
+        # Only through material: what lies across a gap does not make a thin plate thick.
+        there = starts + np.minimum(reach_mm, 0.98 * sight)[:, None] * ways
+        along = np.repeat(normals[left], len(some), axis=0)
+        out, _ = tree.first_hits(there, along, 0.0)
+        back, _ = tree.first_hits(there, -along, 0.0)
+        found = (out + back).reshape(-1, len(some))
+        found[~np.isfinite(found)] = 0.0
+        best[left] = np.maximum(best[left], found.max(axis=1))
+    return best

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sacroplan.errors import GeometryError
+from sacroplan.errors import GeometryError, PlanError
 from sacroplan.geometry.fields import smooth_union
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
@@ -59,6 +59,73 @@ class Tower:
         """Height ``s`` of the platform at ``a_mm``."""
         return np.asarray(np.interp(a_mm, self.a_mm, self.top_mm))
 
+    def corners(self, grown_mm: float = 0.0) -> FloatArray:
+        """(8, 3) LPS corners of a box round the tower, grown along and across the cut."""
+        g = grown_mm
+        spans = (
+            (self.low_mm - g, self.high_mm + g),
+            (float(self.foot_mm.min()), float(self.top_mm.max())),
+            (-self.specimen_mm - g, self.remnant_mm + g),
+        )
+        return self.line.to_world(np.stack(np.meshgrid(*spans), axis=-1).reshape(-1, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """A platform on which the blade's shoulder lands when its teeth are through the bone.
+
+    Attributes
+    ----------
+    far_mm : (n,) height ``s`` of the bone's far side at the cut line's ``a_mm``. length_mm : of the
+        blade, shoulder to teeth. overrun_mm : how far the teeth go beyond the bone. width_mm : of the
+        blade. rise_mm : most that the platform is raised.
+    """
+
+    far_mm: FloatArray
+    length_mm: float
+    overrun_mm: float
+    width_mm: float
+    rise_mm: float
+
+    def raised(self, line: CutLine, a_mm: FloatArray, top_mm: FloatArray) -> FloatArray:
+        """The platform (m,) at ``a_mm`` (even steps), from the lowest ``top_mm`` that it may have.
+
+        Raises :class:`PlanError` where the blade is too short for the cut.
+        """
+        from scipy.ndimage import gaussian_filter1d, minimum_filter1d
+
+        step = float(a_mm[1] - a_mm[0])
+        inside = np.clip(a_mm, line.low_mm, line.high_mm)
+        wanted = np.interp(inside, line.a_mm, self.far_mm) + self.length_mm - self.overrun_mm
+        # The shoulder rests on the highest place under the blade: none may be higher than any of
+        # the bone within the blade's width allows.
+        least = minimum_filter1d(wanted, round(self.width_mm / step) | 1, mode="nearest")
+        short = float((top_mm - least)[a_mm == inside].max())
+        if short > 0.0:
+            raise PlanError(
+                f"The saw blade is {self.length_mm:g} mm long, shoulder to teeth, and would not come "
+                f"through the bone: {np.ceil(self.length_mm + short):.0f} mm are needed. Give a longer "
+                "blade under [guides] in case.toml, or leave blade_length_mm out for a guide without "
+                "depth stop."
+            )
+        smooth = np.minimum(least, gaussian_filter1d(least, 2.0 / step, mode="nearest"))
+        return np.asarray(np.clip(smooth, top_mm, top_mm + self.rise_mm))
+
+    def overruns(
+        self, a_mm: FloatArray, top_mm: FloatArray, far_mm: FloatArray
+    ) -> tuple[float, float]:
+        """How far the teeth pass the bone when the blade has been everywhere: least, and most, mm.
+
+        ``top_mm`` (k,) is the platform as built and ``far_mm`` (k,) the bone's far side at ``a_mm``
+        (even steps). Below 0 bone is left standing.
+        """
+        from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+        n = max(1, round(self.width_mm / float(a_mm[1] - a_mm[0]))) | 1
+        tip = maximum_filter1d(top_mm, n, mode="nearest") - self.length_mm
+        deepest = minimum_filter1d(tip, n, mode="nearest")
+        return float((far_mm - deepest).min()), float((far_mm - deepest).max())
+
 
 def tower(
     line: CutLine,
@@ -69,10 +136,12 @@ def tower(
     specimen_mm: float,
     remnant_mm: float,
     foot_mm: float,
+    stop: Stop | None = None,
 ) -> Tower:
     """Slot tower whose platform stays ``slot_height_mm`` above the bone on both slot walls.
 
-    ``higher_edge`` (n,) is the bone's edge at ``line.a_mm`` on the slot wall where it is higher.
+    ``higher_edge`` (n,) is the bone's edge at ``line.a_mm`` on the slot wall where it is higher. With
+    ``stop`` the platform is as much higher as the blade is longer than needed.
     """
     from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
@@ -82,8 +151,11 @@ def tower(
     edge = _taut(a, np.interp(a, line.a_mm, higher_edge))
     # Highest edge within 5 mm, then smoothed over less than that: never below the bone's own edge.
     top = gaussian_filter1d(maximum_filter1d(edge, 41, mode="nearest"), 8.0, mode="nearest")
+    top += slot_height_mm
+    if stop is not None:
+        top = stop.raised(line, a, top)
     foot = np.interp(a, line.a_mm, line.s_mm) - foot_mm
-    return Tower(line, low, high, specimen_mm, remnant_mm, a, top + slot_height_mm, foot)
+    return Tower(line, low, high, specimen_mm, remnant_mm, a, top, foot)
 
 
 def _taut(x: FloatArray, y: FloatArray) -> FloatArray:

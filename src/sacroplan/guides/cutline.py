@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, same_frame, unit
@@ -19,6 +20,33 @@ SAW_TILT_DEG = 35.0
 
 MIN_POSTERIOR = 0.3
 """Share of the posterior direction that must lie in the cut plane to be sawn from behind (72 deg)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Crowd:
+    """Other bones that the block round the slot must not meet.
+
+    ``points`` (n, 3) LPS on them; half the block's width, its height above the bone and its bridges'
+    length, each with the room to be kept.
+    """
+
+    points: FloatArray
+    half_mm: float
+    height_mm: float
+    ends_mm: float
+
+    def bars(self, a_mm: FloatArray, s_mm: FloatArray, local: FloatArray) -> npt.NDArray[np.bool_]:
+        """(n,) where along the line no slot may be; ``local`` (k, 3): points along, saw, across."""
+        beside = np.abs(local[:, 2]) < self.half_mm
+        a, s = local[beside, 0], local[beside, 1]
+        above = s - np.interp(a, a_mm, s_mm)
+        tall = a[(above > 0.0) & (above < self.height_mm)]
+        first = np.searchsorted(a_mm, tall - self.ends_mm)
+        last = np.searchsorted(a_mm, tall + self.ends_mm)
+        step = np.zeros(len(a_mm) + 1, dtype=int)
+        np.add.at(step, first, 1)
+        np.add.at(step, last, -1)
+        return np.asarray(np.cumsum(step)[:-1] > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +112,10 @@ def cut_line(
     up: FloatArray | None = None,
     back: FloatArray | None = None,
     centred: bool = False,
+    crowd: Crowd | None = None,
+    what: str = "iliac cut",
 ) -> CutLine:
-    """The cut line of one ilium and the stretch of it that a guide of ``length_mm`` covers.
+    """The cut line of one bone and the stretch of it that a guide of ``length_mm`` covers.
 
     The stretch begins at the crest (or where ``reach_mm`` from ``psis`` (3,) ends) and keeps
     ``notch_mm`` from the caudal end, which is the bone's or, where the plane passes lateral to it,
@@ -95,23 +125,26 @@ def cut_line(
 
     ``outline`` limits the line to a facet of a cut, ``up`` is the way along it (cranial without),
     ``back`` the surgeon's side (posterior without); ``centred`` puts the stretch round ``psis``.
+    ``crowd`` is what the block round the slot must keep off; ``what`` the cut's name in errors.
     """
     same_frame(hip, cut, axes)
     up = axes.axes[:, 1] if up is None else unit(up)
     posterior = -axes.axes[:, 0] if back is None else unit(back)
-    loop = _nearest_loop(section(hip, cut, up) if outline is None else outline, psis, reach_mm)
+    loop = _nearest_loop(
+        section(hip, cut, up) if outline is None else outline, psis, reach_mm, what
+    )
     if notch is not None:
         loop = loop[(loop - notch) @ up >= 0.0]
         if not len(loop):
             raise PlanError(
-                "The iliac cut plane passes below the greater sciatic notch; check the plane."
+                f"The {what} plane passes below the greater sciatic notch; check the plane."
             )
     flat = posterior - (posterior @ cut.normal) * cut.normal
     if float(np.linalg.norm(flat)) < MIN_POSTERIOR:
         raise PlanError(
-            "The iliac cut plane faces straight back or forward "
-            f"({float(np.linalg.norm(flat)):.2f} of the posterior direction lies in it, at least "
-            f"{MIN_POSTERIOR} expected); it cannot be sawn from behind. Turn the plane."
+            f"The {what} plane faces along the surgeon's view "
+            f"({float(np.linalg.norm(flat)):.2f} of that direction lies in it, at least "
+            f"{MIN_POSTERIOR} expected); it cannot be sawn from there. Turn the plane."
         )
     saw = back = unit(flat)
     # The blade stands square on the bone's edge; its direction and the visible edge depend on each
@@ -120,9 +153,14 @@ def cut_line(
         along = np.cross(cut.normal, saw)
         along = along if along @ up > 0 else -along
         a, s = _envelope(loop, cut.point, along, saw)
+        barred = np.zeros(len(a), dtype=bool)
+        if crowd is not None:
+            basis = np.stack([along, saw, -cut.normal], axis=1)
+            barred = crowd.bars(a, s, (crowd.points - cut.point) @ basis)
         low, high, crest = _stretch(
             a,
             cut.point + np.outer(a, along) + np.outer(s, saw),
+            barred,
             psis,
             length_mm,
             notch_mm,
@@ -131,10 +169,10 @@ def cut_line(
         )
         if high - low < minimum_mm:
             raise PlanError(
-                f"Only {max(high - low, 0.0):.0f} mm of the iliac cut line can be guided "
-                f"(visible {a[-1] - a[0]:.0f} mm, {notch_mm:.0f} mm kept from the notch, "
-                f"{reach_mm:.0f} mm reach from the PSIS); at least {minimum_mm:.0f} mm expected. "
-                "Move the cut plane."
+                f"Only {max(high - low, 0.0):.0f} mm of the {what} line can be guided "
+                f"(visible {a[-1] - a[0]:.0f} mm, {notch_mm:.0f} mm kept from its end, "
+                f"{reach_mm:.0f} mm reach, {barred.sum() * STEP_MM:.0f} mm beside other bones); at "
+                f"least {minimum_mm:.0f} mm expected. Move the cut plane."
             )
         inside = (a >= low) & (a <= high)
         slope = np.polyfit(a[inside], s[inside], 1)[0]
@@ -153,20 +191,20 @@ def cut_line(
     )
 
 
-def _nearest_loop(cross: CrossSection, psis: FloatArray, reach_mm: float) -> FloatArray:
-    """(n, 3) outline of the cut nearest to the PSIS, closed, densely sampled."""
+def _nearest_loop(cross: CrossSection, psis: FloatArray, reach_mm: float, what: str) -> FloatArray:
+    """(n, 3) outline of the cut nearest to where the surgeon sees it, closed, densely sampled."""
     loops = [cross.to_world(_dense(p)) for p in cross.loops if polygon_area(p) > 1.0]
     if not loops:
         raise PlanError(
-            "The iliac cut plane misses the hip bone: their section is empty. "
+            f"The {what} plane misses the bone: their section is empty. "
             "Check the plane's point and the side."
         )
     near = [float(np.linalg.norm(p - psis, axis=1).min()) for p in loops]
     best = int(np.argmin(near))
     if near[best] > reach_mm:
         raise PlanError(
-            f"The iliac cut plane misses the posterior ilium: it passes {near[best]:.0f} mm from "
-            f"the PSIS, at most {reach_mm:.0f} mm expected. Check the plane and the side."
+            f"The {what} plane misses the exposed bone: it passes {near[best]:.0f} mm from where the "
+            f"surgeon sees it, at most {reach_mm:.0f} mm expected. Check the plane and the side."
         )
     return loops[best]
 
@@ -194,13 +232,14 @@ def _envelope(
 def _stretch(
     a: FloatArray,
     points: FloatArray,
+    barred: npt.NDArray[np.bool_],
     psis: FloatArray,
     length_mm: float,
     notch_mm: float,
     reach_mm: float,
     centred: bool,
 ) -> tuple[float, float, bool]:
-    exposed = np.linalg.norm(points - psis, axis=1) <= reach_mm
+    exposed = _longest_run((np.linalg.norm(points - psis, axis=1) <= reach_mm) & ~barred)
     if not exposed.any():
         return 0.0, 0.0, False
     if centred:
@@ -212,3 +251,13 @@ def _stretch(
     crest = bool(exposed[-1])
     low = max(high - length_mm, float(a[0]) + notch_mm, float(a[exposed].min()))
     return low, high, crest
+
+
+def _longest_run(good: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The longest unbroken stretch of ``good`` (n,), the first of equals."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(int)))
+    out = np.zeros(len(good), dtype=bool)
+    if len(ends):
+        best = int(np.argmax(ends[1::2] - ends[::2]))
+        out[ends[2 * best] : ends[2 * best + 1]] = True
+    return out

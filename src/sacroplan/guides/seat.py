@@ -7,6 +7,7 @@ bone along that axis counts as bone, so that the guide can always be lifted off.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,10 @@ from sacroplan.geometry.volume import VolumeGeometry
 
 SEAT_GRID_MM = 0.35
 """Grid of the bone-facing surface: its contour lies within 0.02 mm of the bone's offset."""
+
+
+MOUTH_MM = 1.5
+"""The filling of a hole goes so far over its rim."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,8 @@ class Seat:
     frame : local frame. low : (3,) local position of column (0, 0) and height 0 of the grid.
     height_mm : (i, j) local height of the bone's offset surface per column, NaN beside the bone.
     slope : (i, j) tangent of the angle between surface normal and removal axis.
-    below : closed solid of the offset bone and its shadow: nothing of a guide may lie in it.
+    below : closed solid of the offset bone, its shadow and its gaps: nothing of a guide lies in it.
+    gaps : (i, j) columns over holes and pits, which the guide spans.
     """
 
     frame: GuideFrame
@@ -66,6 +72,7 @@ class Seat:
     height_mm: FloatArray
     slope: FloatArray
     below: Surface
+    gaps: npt.NDArray[np.bool_]
 
     @property
     def columns(self) -> tuple[FloatArray, FloatArray]:
@@ -96,8 +103,51 @@ class Seat:
         return np.asarray(n / np.linalg.norm(n, axis=-1, keepdims=True))
 
 
+@dataclass(frozen=True)
+class Gaps:
+    """What counts as a gap in the bone that a guide spans: neither rests in it nor reaches into it.
+
+    A hole is narrower than ``hole_width_mm`` and deeper than ``hole_depth_mm`` (a foramen); a pit lies
+    deeper than ``pit_depth_mm`` under rims on both sides within ``pit_width_mm`` (the open canal).
+    """
+
+    hole_width_mm: float
+    hole_depth_mm: float
+    pit_width_mm: float
+    pit_depth_mm: float
+
+    def fill(self, height_mm: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """The height map (i, j) with gaps filled to their rims, and where they are."""
+        from scipy.ndimage import binary_dilation, grey_closing
+
+        known = np.isfinite(height_mm)
+        if not known.any():
+            return height_mm, known
+        ground = float(height_mm[known].min())
+        low = np.where(known, height_mm, ground)
+        n = round(self.hole_width_mm / SEAT_GRID_MM)
+        m = round(self.pit_width_mm / SEAT_GRID_MM)
+        # Beyond the map there is no rim.
+        closed = partial(grey_closing, low, mode="constant", cval=ground)
+        hole = closed(size=(n, n))
+        pit = np.maximum(closed(size=(m, 1)), closed(size=(1, m)))
+        filled = np.where(pit - low > self.pit_depth_mm, pit, low)
+        # A little beyond the rim, so that no slit is left round the filling.
+        dent = hole - low
+        deep = dent > self.hole_depth_mm
+        mouth = binary_dilation(deep, iterations=round(MOUTH_MM / SEAT_GRID_MM)) & (dent > 0.0)
+        filled = np.where(mouth, np.maximum(filled, hole), filled)
+        gaps = filled > low
+        return np.where(known | gaps, filled, np.nan), gaps
+
+
 def seat(
-    bone: Surface, frame: GuideFrame, low: FloatArray, high: FloatArray, clearance_mm: float
+    bone: Surface,
+    frame: GuideFrame,
+    low: FloatArray,
+    high: FloatArray,
+    clearance_mm: float,
+    spanned: Gaps,
 ) -> Seat:
     """Seat of a guide on ``bone`` within the local box ``low`` .. ``high`` (3,).
 
@@ -110,10 +160,15 @@ def seat(
     inside = shadow < clearance_mm
     count = np.count_nonzero(inside, axis=2)
     height = _heights(shadow, count, clearance_mm, float(low[2]))
+    height, gaps = spanned.fill(height)
+    if gaps.any():
+        level = low[2] + SEAT_GRID_MM * np.arange(shadow.shape[2])
+        roof = (level[None, :] - height[gaps][:, None] + clearance_mm).astype(np.float32)
+        shadow[gaps] = np.minimum(shadow[gaps], roof)
     da, dc = np.gradient(height, SEAT_GRID_MM)
     slope = np.hypot(da, dc)
     below = contour(geometry, shadow, clearance_mm)
-    return Seat(frame, np.asarray(low, dtype=np.float64), height, slope, below)
+    return Seat(frame, np.asarray(low, dtype=np.float64), height, slope, below, gaps)
 
 
 def _band(bone: Surface, geometry: VolumeGeometry) -> npt.NDArray[np.float32]:

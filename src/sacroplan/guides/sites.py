@@ -8,7 +8,7 @@ import numpy as np
 
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
-from sacroplan.guides.iliac import GuideInput, GuideParameters
+from sacroplan.guides.request import GuideInput, GuideParameters
 from sacroplan.resection.cuts import Cut, Facet
 from sacroplan.resection.plan import ResectionPlan
 from sacroplan.resection.site import Site

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sacroplan.errors import PlanError
-from sacroplan.geometry.fields import distance_field
+from sacroplan.geometry.fields import distance_field, near_faces
 from sacroplan.geometry.frames import FloatArray, Plane, unit
 from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.tree import face_tree
 from sacroplan.geometry.volume import VolumeGeometry
 from sacroplan.guides.seat import GuideFrame
 
@@ -65,6 +66,8 @@ class WireRules:
     angle_deg: float
     tilt_deg: float
     distance_mm: float
+    enclosed_mm: float
+    apart_mm: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +108,11 @@ def choose(
     frame: GuideFrame,
     rules: WireRules,
 ) -> tuple[KWire, ...]:
-    """One wire per zone: all in sound bone, clear of saw and ``avoid``, no two parallel.
+    """One wire per zone: all in sound bone, clear of saw and ``avoid``, no two parallel or crossing.
 
-    Raises :class:`PlanError` naming the zone without a site, or the angle that cannot be reached.
+    A wire that would leave the bone into a space that the same bone closes off behind (the sacral
+    canal, a foramen) is not taken. Raises :class:`PlanError` naming the zone without a site, or the
+    angle or distance that cannot be reached.
     """
     reach = rules.depth_mm + rules.protrusion_mm + 5.0
     # The grid is fixed to the guide, so that the choice turns and moves with the case.
@@ -116,7 +121,13 @@ def choose(
         sites.min(axis=0) - reach, sites.max(axis=0) + reach, SCREEN_GRID_MM, hip.frame
     )
     bone = distance_field(hip, grid)
-    walls = [distance_field(s, grid) for s in avoid if _near(s, grid)]
+    keep_off = rules.distance_mm + rules.diameter_mm / 2.0
+    walls = [
+        distance_field(s, grid)
+        for s in avoid
+        if _near(s, grid) and near_faces(s, grid, keep_off + SCREEN_GRID_MM).any()
+    ]
+    tree = face_tree(hip)
     kept: list[tuple[FloatArray, FloatArray, FloatArray]] = []
     for zone in zones:
         points, directions, penalty, lean = _candidates(zone, rules.tilt_deg)
@@ -130,7 +141,6 @@ def choose(
         both = length <= rules.depth_mm
         ok = np.where(both, deep >= rules.cortices_mm, deep >= rules.purchase_mm)
         tip = deep + np.where(both, rules.protrusion_mm, 0.0)
-        keep_off = rules.distance_mm + rules.diameter_mm / 2.0
         ends = np.stack(
             [points - OUTSIDE_MM * directions, points + tip[:, None] * directions], axis=1
         )
@@ -141,21 +151,25 @@ def choose(
             clear = np.where(travelled, wall.at(flat).reshape(path.shape[:2]), np.inf)
             # Half a screening voxel on top: the field is exact only near its surface.
             ok &= clear.min(axis=1) >= keep_off + 0.5 * SCREEN_GRID_MM
+        leaves = np.flatnonzero(ok & both)
+        beyond, _ = tree.first_hits(ends[leaves, 1], directions[leaves], 0.0)
+        ok[leaves[beyond < rules.enclosed_mm]] = False
         if not ok.any():
             raise PlanError(
                 f"No K-wire fits at the guide's {zone.name} site: {len(ok)} positions and directions "
                 f"tried, at least {rules.purchase_mm:.0f} mm of bone (or both cortices of "
-                f"{rules.cortices_mm:.0f} mm) and {rules.distance_mm:.0f} mm from kerf and avoided "
-                "structures expected. Move the cut or widen the guide."
+                f"{rules.cortices_mm:.0f} mm, no canal behind them) and {rules.distance_mm:.0f} mm from "
+                "kerf and avoided structures expected. Move the cut or widen the guide."
             )
         score = deep / rules.depth_mm - penalty
         order = np.argsort(-np.round(score[ok], 9), kind="stable")
         index = np.nonzero(ok)[0][order]
         index = _spread(index, lean)
-        kept.append((points[index], directions[index], score[index]))
-    pick = _joint(kept, rules.angle_deg)
+        kept.append((ends[index], directions[index], score[index]))
+    pick = _joint(kept, rules)
     return tuple(
-        _measure(kept[z][0][n], kept[z][1][n], hip, cut, rules) for z, n in enumerate(pick)
+        _measure(kept[z][0][n, 0] + OUTSIDE_MM * kept[z][1][n], kept[z][1][n], hip, cut, rules)
+        for z, n in enumerate(pick)
     )
 
 
@@ -214,12 +228,17 @@ def _spread(index: npt.NDArray[np.int_], lean: npt.NDArray[np.int_]) -> npt.NDAr
 
 
 def _joint(
-    kept: Sequence[tuple[FloatArray, FloatArray, FloatArray]], angle_deg: float
+    kept: Sequence[tuple[FloatArray, FloatArray, FloatArray]], rules: WireRules
 ) -> tuple[int, ...]:
+    """Number of the candidate of each zone that score best together.
+
+    ``kept`` holds, by zone, ends (n, 2, 3), directions (n, 3) and scores (n,).
+    """
     shape = tuple(len(s) for _, _, s in kept)
     total = np.zeros(shape)
     smallest = np.full(shape, 90.0)
-    for z, (_, d, score) in enumerate(kept):
+    nearest = np.full(shape, np.inf)
+    for z, (ends, d, score) in enumerate(kept):
         view = [1] * len(shape)
         view[z] = shape[z]
         total = total + score.reshape(view)
@@ -229,14 +248,40 @@ def _joint(
             view = [1] * len(shape)
             view[y], view[z] = shape[y], shape[z]
             smallest = np.minimum(smallest, pair.reshape(view))
-    ok = smallest >= angle_deg
+            nearest = np.minimum(nearest, _apart(kept[y][0], ends).reshape(view))
+    clear = nearest >= rules.apart_mm
+    if not clear.any():
+        raise PlanError(
+            f"The guide's K-wires would meet ({nearest.max():.1f} mm between them at best, at least "
+            f"{rules.apart_mm:g} expected). Widen the guide or lengthen the cut."
+        )
+    ok = clear & (smallest >= rules.angle_deg)
     if not ok.any():
         raise PlanError(
-            f"The guide's K-wires would be nearly parallel ({smallest.max():.1f} degrees at best, "
-            f"at least {angle_deg:.0f} expected). Widen the guide or allow more tilt."
+            f"The guide's K-wires would be nearly parallel ({smallest[clear].max():.1f} degrees at "
+            f"best, at least {rules.angle_deg:.0f} expected). Widen the guide or allow more tilt."
         )
     best = int(np.argmax(np.where(ok, np.round(total, 9), -np.inf)))
     return tuple(int(n) for n in np.unravel_index(best, shape))
+
+
+def _apart(a: FloatArray, b: FloatArray) -> FloatArray:
+    """(n, m) least distance between segments ``a`` (n, 2, 3) and ``b`` (m, 2, 3), mm.
+
+    The least of two straight lines' distance lies at their common perpendicular, or at an end.
+    """
+    a0, b0 = a[:, None, 0], b[None, :, 0]
+    u, v = a[:, None, 1] - a0, b[None, :, 1] - b0
+    w = a0 - b0
+    uu, vv, uv = (np.sum(p * q, axis=-1) for p, q in ((u, u), (v, v), (u, v)))
+    uw, vw = np.sum(u * w, axis=-1), np.sum(v * w, axis=-1)
+    bend = uu * vv - uv**2
+    s = np.clip(
+        np.divide(uv * vw - vv * uw, bend, out=np.zeros_like(bend), where=bend > 1e-9), 0, 1
+    )
+    t = np.clip((vw + s * uv) / vv, 0.0, 1.0)
+    s = np.clip((t * uv - uw) / uu, 0.0, 1.0)
+    return np.asarray(np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1))
 
 
 def _measure(

@@ -33,6 +33,7 @@ from sacroplan.report.resection import (
     loss_table,
     margin_pictures,
     steps_of,
+    vessel_table,
 )
 from sacroplan.report.slices import across_plane, along_axis, standard
 
@@ -379,7 +380,7 @@ def sections(r: Results) -> tuple[Section, ...]:
                 View("resection-apart-top", "Specimen drawn apart, from the head", "top",
                      ("bones that stay", "specimen drawn apart")),
             ),
-            tables=(margin_table(r), loss_table(r.resection.plan),
+            tables=(margin_table(r), loss_table(r.resection.plan), *vessel_table(r.resection.plan),
                     function_table(r.resection.plan), *execution_table(r),
                     steps_of(r.resection)),
             pictures=margin_pictures(r.resection.plan),

@@ -37,6 +37,19 @@ def loss_table(plan: ResectionPlan) -> Table:
     return Table("What is lost", ("", "Left", "Right"), tuple(rows))
 
 
+def vessel_table(plan: ResectionPlan) -> tuple[Table, ...]:
+    """Vessels near a cut, nearest first; nothing where none of those that were given is."""
+    near = sorted(plan.losses.vessels.items(), key=lambda item: item[1])
+    rows = tuple(
+        (
+            pair.split(".", 1)[0].replace("_", " "), pair.split(".", 1)[1].replace("_", " "),
+            f"{mm:.1f} mm" if mm >= 0.0 else "met by the saw",
+        )
+        for pair, mm in near
+    )  # fmt: skip
+    return (Table("Vessels near a cut", ("Vessel", "Cut", "Least distance"), rows),) if rows else ()
+
+
 def function_table(plan: ResectionPlan) -> Table:
     """Function to be expected of the roots that are kept, with its sources."""
     rows = []

@@ -56,7 +56,7 @@ class CutAudit:
     mean_mm : mean signed distance, positive into the specimen. rms_mm : root mean square.
     angle_deg : between the planes. offset_mm : signed distance at the face's centre.
     margin_mm : least distance of the tumour to the specimen's achieved face, None without a tumour.
-    area_mm2 : of the face that was found. points : (n, 3) on it, in the plan's coordinates.
+    area_mm2 : of the face that was found. face : what was found, in the plan's coordinates.
     """
 
     cut: str
@@ -70,7 +70,7 @@ class CutAudit:
     margin_mm: float | None
     planned_margin_mm: float | None
     area_mm2: float
-    points: FloatArray
+    face: Surface
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,10 +294,12 @@ def _measured(
     signed = np.concatenate([off, off_corners])
     gouin = 0.0 if signed.min() <= 0.0 <= signed.max() else float(np.abs(signed).min())
     angle = float(np.degrees(np.arccos(np.clip(plane.normal @ face.normal, -1.0, 1.0))))
+    flat = piece.subset(on)
     margin = None
     if tumour is not None:
-        # The specimen's face lies one kerf beyond the face that is left on the patient.
-        moved = Surface(piece.vertices + cut.kerf_mm * plane.normal, piece.faces, piece.frame)
+        # The specimen's face lies one kerf beyond the face that is left on the patient; the bone
+        # round that face is none of it.
+        moved = Surface(flat.vertices + cut.kerf_mm * plane.normal, flat.faces, flat.frame)
         from sacroplan.resection.margin import signed_to
 
         inside_tumour = float(signed_to(tumour, moved.vertices).min())
@@ -307,7 +309,7 @@ def _measured(
         cut.name, number, float(np.abs(off_corners).max()), gouin,
         float(np.average(off, weights=weight)),
         float(np.sqrt(np.average(off**2, weights=weight))), angle,
-        float(face.distance(centre)), margin, planned, float(weight.sum()), points,
+        float(face.distance(centre)), margin, planned, float(weight.sum()), flat,
     )  # fmt: skip
 
 

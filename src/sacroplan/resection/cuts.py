@@ -221,10 +221,10 @@ def saw_all(bone: Surface, cuts: Sequence[Cut], solid: Any = None) -> SawnBone:
             )
     body = to_manifold(bone, cuts[0].bone) if solid is None else solid
     blades = manifold3d.Manifold.batch_boolean([blade(c) for c in cuts], manifold3d.OpType.Add)
+    # One search for where they cross gives both what the saw takes and what it leaves.
+    sawdust, left = body.split(blades)
     pieces = [
-        from_manifold(m, bone.frame)
-        for m in (body - blades).decompose()
-        if m.volume() > TINY_VOLUME_MM3
+        from_manifold(m, bone.frame) for m in left.decompose() if m.volume() > TINY_VOLUME_MM3
     ]
     specimen: list[Surface] = []
     remnant: list[Surface] = []
@@ -248,8 +248,7 @@ def saw_all(bone: Surface, cuts: Sequence[Cut], solid: Any = None) -> SawnBone:
                 f"The cut {cuts[0].name} leaves nothing of {cuts[0].bone} on the {what}'s side; "
                 "move its plane in case.toml."
             )
-    kerf = float((body ^ blades).volume())
-    return SawnBone(_together(specimen), _together(remnant), kerf)
+    return SawnBone(_together(specimen), _together(remnant), float(sawdust.volume()))
 
 
 def borne(piece: Surface, cuts: Sequence[Cut]) -> tuple[float, float]:

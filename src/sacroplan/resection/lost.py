@@ -13,7 +13,7 @@ from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.resection.cuts import Cut
-from sacroplan.resection.margin import least_distance, outline_face
+from sacroplan.resection.margin import face_points, least_distance, outline_face, signed_to
 from sacroplan.resection.site import FORAMINA, SIDES, Site
 
 Fate = Literal["kept", "lost", "at risk", "unknown"]
@@ -51,7 +51,8 @@ class Losses:
     roots : (root, side) to its fate. function : bladder, bowel and gait.
     ligaments : (ligament, side) to its fate. l5_percent : share of L5's volume removed.
     s1_line : side to where the cut lies to the S1 foramen [VAL-01].
-    vessels : (vessel, cut) to least distance, mm, only those nearer than SP-RES-11.
+    vessels : (vessel, cut) to least distance, mm, only those nearer than SP-RES-11; negative where the
+        saw would meet the vessel.
     """
 
     joint_percent: Mapping[str, float]
@@ -418,14 +419,16 @@ def _s1_line(
 
 
 def _vessels(site: Site, cuts: Sequence[Cut]) -> dict[str, float]:
+    """Least distance (mm) of each vessel to the bone that a saw removes; negative where it is cut."""
     limit = evidence.value("SP-RES-11")
     out = {}
     for name, surface in site.vessels.items():
         for cut in cuts:
-            face = outline_face(cut)
-            if not len(face.faces):
+            faces = [f for f in (outline_face(cut, +1), outline_face(cut, -1)) if len(f.faces)]
+            if not faces:
                 continue
-            mm = least_distance(face, surface)[0]
+            mm = min(least_distance(face, surface)[0] for face in faces)
             if mm < limit:
-                out[f"{name}.{cut.name}"] = mm
+                inside = float(signed_to(surface, face_points(cut)[0]).min())
+                out[f"{name}.{cut.name}"] = min(inside, 0.0) or mm
     return out

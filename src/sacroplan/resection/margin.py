@@ -63,8 +63,9 @@ def face_points(cut: Cut) -> tuple[FloatArray, IntArray]:
     return np.concatenate(found), np.concatenate(numbers)
 
 
-def outline_face(cut: Cut) -> Surface:
-    """The specimen's cut face as an open surface, from the outlines moved by half a kerf."""
+def outline_face(cut: Cut, sign: int = 1) -> Surface:
+    """The specimen's (+1) or the patient's (-1) cut face as an open surface: the outlines moved by half
+    a kerf."""
     import manifold3d
 
     parts = []
@@ -74,7 +75,9 @@ def outline_face(cut: Cut) -> Surface:
             continue
         faces = np.asarray(manifold3d.triangulate(loops), dtype=np.int32)
         points = facet.outline.to_world(np.concatenate(loops))
-        parts.append(Surface(points + 0.5 * cut.kerf_mm * facet.plane.normal, faces, cut.frame))
+        parts.append(
+            Surface(points + sign * 0.5 * cut.kerf_mm * facet.plane.normal, faces, cut.frame)
+        )
     empty = Surface(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int32), cut.frame)
     return concatenate(parts) if parts else empty
 

@@ -616,10 +616,13 @@ def _loss_doubts(site: Site, lost: Losses) -> list[Doubt]:
         )  # fmt: skip
     for pair, mm in sorted(lost.vessels.items()):
         vessel, cut = pair.split(".", 1)
+        words = vessel.replace("_", " ")
         doubts.append(
             Doubt(
                 "plan", f"resection.vessel.{pair}",
-                f"The {vessel.replace('_', ' ')} runs {mm:.1f} mm from the cut {cut}.",
+                f"The saw meets the {words} at the cut {cut}."
+                if mm < 0.0
+                else f"The {words} runs {mm:.1f} mm from the cut {cut}.",
                 ("SP-RES-11",),
             )
         )  # fmt: skip

@@ -13,10 +13,11 @@ from sacroplan.errors import Doubt, GeometryError, PlanError
 from sacroplan.geometry.surface import Surface
 from sacroplan.metrics import Metrics
 from sacroplan.parallel import side_by_side
-from sacroplan.progress import Progress, part
+from sacroplan.progress import Progress, part, silent
 
 if TYPE_CHECKING:
-    from sacroplan.guides.iliac import Guide
+    from sacroplan.guides.guide import Guide
+    from sacroplan.guides.request import GuideInput, GuideParameters
     from sacroplan.resection.execution import ErrorModel, Execution
     from sacroplan.resection.plan import ResectionPlan
     from sacroplan.resection.site import Site
@@ -32,14 +33,14 @@ class Guides:
 
 def run(context: Context) -> StageOutput:
     """Design a guide for every facet of every osteotomy; one that cannot be built is told of."""
-    from sacroplan.guides.iliac import GuideParameters, design
+    from sacroplan.guides.request import GuideParameters
     from sacroplan.guides.sites import facet_name, guide_input, parameters_for
 
     resection: Resection = context.result("resection")
     plan = resection.plan
     site = site_of(context)
     table = context.config.guides
-    base = replace(GuideParameters(), walls=table.walls)
+    base = replace(GuideParameters(), walls=table.walls, blade_length_mm=table.blade_length_mm)
     if table.blade_mm is not None:
         base = replace(base, blade_mm=table.blade_mm)
     screws = planned_screws(context)
@@ -53,26 +54,8 @@ def run(context: Context) -> StageOutput:
     def guide_of(job: Any, progress: Progress) -> tuple[Guide | None, tuple[Doubt, ...]]:
         cut, n = job
         name = facet_name(cut, n)
-        own = parameters_for(name, base)
         inp = guide_input(site, plan, cut, n, context.config.case.id, table.version, screws)
-        try:
-            return design(inp, own, progress), ()
-        except (PlanError, GeometryError) as error:
-            first = str(error)
-        if screws:
-            try:
-                guide = design(replace(inp, screws=()), own, progress)
-            except (PlanError, GeometryError):
-                guide = None
-            if guide is not None:
-                told = Doubt(
-                    "guide", f"guide.wires_cross_screws.{name}",
-                    f"The K-wires of the guide {name} cannot avoid the planned screws; take the wires "
-                    "out before the screws are set.", ("SP-GDE-05",),
-                )  # fmt: skip
-                return guide, (told,)
-        words = f"No guide is made for the cut {name}: {first}"
-        return None, (Doubt("guide", f"guide.not_built.{name}", words, ("GDE-07",)),)
+        return built(name, inp, parameters_for(name, base), progress)
 
     made = side_by_side(guide_of, jobs, part(context.progress, 0.0, 0.9))
     guides = [g for g, _ in made if g is not None]
@@ -86,6 +69,32 @@ def run(context: Context) -> StageOutput:
     if execution is not None:
         metrics |= execution.metrics()
     return StageOutput(Guides(tuple(guides), execution), metrics, tuple(doubts))
+
+
+def built(
+    name: str, inp: GuideInput, parameters: GuideParameters, progress: Progress = silent
+) -> tuple[Guide | None, tuple[Doubt, ...]]:
+    """The guide of one cut, or why there is none; planned screws are let go before the guide is."""
+    from sacroplan.guides.design import design
+
+    try:
+        return design(inp, parameters, progress), ()
+    except (PlanError, GeometryError) as error:
+        first = str(error)
+    if inp.screws:
+        try:
+            guide = design(replace(inp, screws=()), parameters, progress)
+        except (PlanError, GeometryError):
+            guide = None
+        if guide is not None:
+            told = Doubt(
+                "guide", f"guide.wires_cross_screws.{name}",
+                f"The K-wires of the guide {name} cannot avoid the planned screws; take the wires out "
+                "before the screws are set.", ("SP-GDE-05",),
+            )  # fmt: skip
+            return guide, (told,)
+    words = f"No guide is made for the cut {name}: {first}"
+    return None, (Doubt("guide", f"guide.not_built.{name}", words, ("GDE-07",)),)
 
 
 def planned_screws(context: Context) -> tuple[Surface, ...]:

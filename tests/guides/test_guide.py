@@ -13,9 +13,13 @@ from sacroplan.errors import PlanError
 from sacroplan.formats.stl import read_stl
 from sacroplan.geometry import booleans
 from sacroplan.geometry.frames import AxisFrame, Plane, Rigid
+from sacroplan.geometry.primitives import cylinder
 from sacroplan.geometry.surface import Surface
-from sacroplan.guides.iliac import Guide, GuideInput, GuideParameters, design
+from sacroplan.guides.cutline import CutLine, cut_line
+from sacroplan.guides.design import design
+from sacroplan.guides.guide import Guide
 from sacroplan.guides.lettering import engravable, glyph, width_mm
+from sacroplan.guides.request import GuideInput, GuideParameters
 from sacroplan.guides.wires import angles_deg
 
 PELVIS = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -43,6 +47,13 @@ def request_for(folder: Path, side: str) -> GuideInput:
 @pytest.fixture(scope="module")
 def asked(shared: Path) -> GuideInput:
     return request_for(shared, "left")
+
+
+def cut_line_of(inp: GuideInput, p: GuideParameters) -> CutLine:
+    return cut_line(
+        inp.hip, inp.cut, inp.axes, inp.psis, p.slot_length_mm, p.notch_mm, p.reach_mm,
+        p.slot_minimum_mm,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -245,17 +256,15 @@ def _same(a: Guide, b: Guide, surface: Surface, marks: bool) -> None:
 @pytest.mark.shared
 def test_a_plane_beside_the_bone_is_refused(asked: GuideInput) -> None:
     away = replace(asked, cut=asked.cut.shifted(-120.0))
-    with pytest.raises(PlanError, match="misses the hip bone"):
+    with pytest.raises(PlanError, match="misses the bone"):
         design(away)
     pubis = replace(asked, cut=Plane(np.array([20.0, 0.0, 0.0]), np.array([-1.0, 0.0, 0.0])))
-    with pytest.raises(PlanError, match="misses the posterior ilium"):
+    with pytest.raises(PlanError, match="misses the exposed bone"):
         design(pubis)
 
 
 @pytest.mark.shared
 def test_cut_line_ends_at_the_notch(asked: GuideInput) -> None:
-    from sacroplan.guides.cutline import cut_line
-
     # This plane passes lateral to the notch and runs on through the ischium.
     lateral = Plane(np.array([73.8, 28.5, -28.1]), np.array([-0.94, 0.34, 0.04]))
     notch = np.array([55.0, 40.0, -49.0])
@@ -276,8 +285,44 @@ def test_wrong_side_and_thick_blade_are_refused(asked: GuideInput) -> None:
     with pytest.raises(PlanError, match="thicker than the kerf"):
         design(replace(asked, kerf_mm=0.8))
     coronal = replace(asked, cut=Plane(asked.cut.point, np.array([-0.1, 1.0, 0.0])))
-    with pytest.raises(PlanError, match="sawn from behind"):
+    with pytest.raises(PlanError, match="sawn from there"):
         design(coronal)
+
+
+@pytest.mark.shared
+def test_wires_that_cannot_avoid_screws_are_told_of(
+    asked: GuideInput, small: GuideParameters
+) -> None:
+    from sacroplan.case.steps.guides import built
+
+    line = cut_line_of(asked, small)
+    screw = cylinder(
+        line.to_world(np.array([[-60.0, -8.0, 20.0]]))[0],
+        line.to_world(np.array([[60.0, -8.0, 20.0]]))[0],
+        25.0,
+    )
+    guide, told = built("iliac_left", replace(asked, screws=(screw,)), small)
+    assert guide is not None
+    assert [d.code for d in told] == ["guide.wires_cross_screws.iliac_left"]
+    assert "cannot avoid the planned screws" in told[0].message
+    beside = replace(asked, cut=asked.cut.shifted(-120.0))
+    none, why = built("iliac_left", beside, small)
+    assert none is None
+    assert "misses the bone" in why[0].message
+
+
+def test_a_guide_without_a_stable_footprint_is_told_of(small: GuideParameters) -> None:
+    """On a smooth tube nothing keeps a guide from sliding along it and turning about it."""
+    tube = cylinder([0.0, 0.0, -60.0], [0.0, 0.0, 60.0], 40.0, 240)
+    inp = GuideInput(
+        "left", tube, Plane(np.zeros(3), np.array([-1.0, 0.0, 0.0])), KERF_MM,
+        AxisFrame("pelvis", np.zeros(3), PELVIS), np.array([0.0, 40.0, 0.0]), "tube", name="tube",
+        centred=True,
+    )  # fmt: skip
+    guide = design(inp, replace(small, notch_mm=2.0))
+    assert guide.seating is not None
+    assert guide.seating.figure < 0.02
+    assert "guide.fit.rocks" in [d.code for d in guide.doubts]
 
 
 def test_lettering_reads_the_right_way_round() -> None:
@@ -302,3 +347,63 @@ def test_letters_differ_from_each_other() -> None:
 
     shapes = {c: frozenset(part.strip() for part in g.split(",")) for c, g in _GLYPHS.items()}
     assert len(set(shapes.values())) == len(shapes)
+
+
+def _solid_in(
+    guide: Guide, low: tuple[float, float, float], high: tuple[float, float, float]
+) -> float:
+    """Volume of the guide within a box in its cut line's coordinates, mm3."""
+    from sacroplan.guides.body import block
+
+    return booleans.overlap_mm3(
+        block(guide.line, np.array(low), np.array(high), "LPS"), guide.surface
+    )
+
+
+@pytest.mark.shared
+def test_a_closed_slot_is_walled_on_all_sides(reference: Guide) -> None:
+    line, top = reference.line, reference.slot.height_mm
+    span = (line.low_mm + 1.0, line.high_mm - 1.0)
+    for x in ((-2.0, -0.8), (0.55, 2.0)):
+        assert _solid_in(reference, (span[0], 1.0, x[0]), (span[1], 0.8 * top, x[1])) > 100.0
+    for a in ((line.low_mm - 4.0, line.low_mm), (line.high_mm + 2.0, line.high_mm + 5.0)):
+        assert _solid_in(reference, (a[0], 3.0, -0.7), (a[1], 0.5 * top, 0.4)) > 2.0
+
+
+@pytest.mark.shared
+def test_a_slot_with_one_wall_is_open_towards_the_specimen(
+    asked: GuideInput, small: GuideParameters
+) -> None:
+    guide = design(asked, replace(small, walls=1))
+    line, top = guide.line, guide.slot.height_mm
+    span = (line.low_mm + 1.0, line.high_mm - 1.0)
+    assert _solid_in(guide, (-100.0, -50.0, -50.0), (100.0, 60.0, 0.499)) == 0.0
+    assert _solid_in(guide, (span[0], 1.0, 0.55), (span[1], 0.8 * top, 2.0)) > 100.0
+    assert len(booleans.bodies(guide.surface)) == 1
+    assert guide.metrics()["guide.left.fit.error_p95"].value < 0.05
+    assert 9.0 < guide.slot.height_mm < 15.0
+
+
+@pytest.mark.shared
+def test_a_slot_with_two_walls_and_a_depth_stop(asked: GuideInput, small: GuideParameters) -> None:
+    length = 50.0
+    guide = design(asked, replace(small, walls=2, blade_length_mm=length))
+    line = guide.line
+    # The blade slides in from the cranial end; the caudal end is closed.
+    assert _solid_in(guide, (line.low_mm + 0.1, 0.0, -0.7), (120.0, 60.0, 0.45)) == 0.0
+    assert _solid_in(guide, (line.low_mm - 4.0, 3.0, -0.7), (line.low_mm, 6.0, 0.4)) > 2.0
+    least, most = guide.overrun_mm or (-1.0, -1.0)
+    assert 0.0 <= least < 4.0
+    # A blade with a shoulder comes down until it stands: its teeth are where the figure says.
+    local = line.to_local(guide.surface.vertices)
+    for middle in (line.low_mm + 10.0, 0.0, line.high_mm - 10.0):
+        under = (np.abs(local[:, 0] - middle) < 10.0) & (np.abs(local[:, 2]) < 4.0)
+        stands = float(local[under, 1].max())
+        start = line.to_world(np.array([[middle, float(line.edge(np.array(middle))) - 0.5, 0.0]]))[
+            0
+        ]
+        hits = igl.ray_mesh_intersect(start, -line.saw, asked.hip.vertices, asked.hip.faces)
+        far = float(line.edge(np.array(middle))) - 0.5 - min(h[1] for h in hits)
+        assert 0.0 <= far - (stands - length) <= most + 0.3
+    with pytest.raises(PlanError, match="would not come through the bone"):
+        design(asked, replace(small, blade_length_mm=25.0))
