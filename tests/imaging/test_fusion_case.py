@@ -12,7 +12,7 @@ from sacroplan.case.create import create_case
 from sacroplan.case.stage import Context, StageOutput, stage_folder
 from sacroplan.case.steps import bones, calibration, fusion, intake
 from sacroplan.case.steps.fusion import CHECK, PICTURE, MriFusion, mri_tumour
-from sacroplan.case.steps.resection import find_tumour
+from sacroplan.case.steps.tumour import find_tumour
 from sacroplan.errors import CaseError, PlanError
 from sacroplan.formats.labels import read_labels, read_mask, write_labels_nifti, write_volume_nifti
 from sacroplan.formats.transforms import write_rigid

@@ -96,7 +96,7 @@ def segment(
     Source: DESIGN "Segmentation" (measured); grey levels HANDBOOK HU-02.
     """
     from sacroplan.anatomy.segmentation import clicks as given
-    from sacroplan.anatomy.segmentation import finish, grid, marrow, regions, seeds
+    from sacroplan.anatomy.segmentation import finish, grid, marrow, regions, seeds, symmetry
 
     if not np.allclose(volume.canonical().geometry.direction, volume.geometry.direction):
         raise AnatomyError(
@@ -136,7 +136,14 @@ def segment(
     named = seeds.name_units(placed, anatomy, fine, mask, sacral, LUMBAR_IDS)
     named = given.placed(named, pointed, FINE_MM, mask)
     merged = regions.merge(graph, named, stop)
-    merged = regions.straighten(graph, merged, named, evidence.value(row, "band") / FINE_MM)
+    band = evidence.value(row, "band") / FINE_MM
+    joints = {}
+    if float(voxel.max()) > evidence.value("SP-SEG-06", "thick"):
+        # No valley shows there, and the least surface cuts an ala off rather than follow the joint.
+        near = evidence.value("SP-SEG-13", "reach") / FINE_MM
+        joints = {frozenset((seeds.SACRUM, hip)): near for hip in seeds.HIPS}
+    merged = regions.straighten(graph, merged, named, band, joints)
+    merged = symmetry.agreed(graph, merged, named, FINE_MM)
     del graph, units
     progress(0.7, "filling marrow and finding the outline")
     # Discs inside the sacrum are rudimentary: they are filled like marrow.

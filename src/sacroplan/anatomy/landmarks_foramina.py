@@ -262,7 +262,8 @@ class Foramina:
 def find_foramina(
     view: Unrolled, level: FloatArray | None = None, depth_mm: float = PIT_MM
 ) -> Foramina | None:
-    """Foramina S1 to S4 of both sides; those that do not show are absent.
+    """Foramina S1 to S4 of both sides; those that do not show are absent. None where too few ventral
+    ones show to tell their levels (SP-LMK-13).
 
     ``level`` (nu, ns): what counts as bone, for repeats on a disturbed surface.
     """
@@ -274,15 +275,17 @@ def find_foramina(
     # The right side has u > 0.
     sides = {"L": -1.0, "R": 1.0}
     left_right = {k: [p for p in ventral if p.aside_mm * s > 0] for k, s in sides.items()}
-    best, size = -np.inf, 1.0
+    best, size, count = -np.inf, 1.0, 0
     for scale in SCALES:
-        score = 0.0
+        score, fitted = 0.0, 0
         for pits in left_right.values():
             for n, p in _assign(pits, scale * front, reach).items():
                 score += 1.0 - ((p.down_mm - scale * front[n]) / reach) ** 2
+                fitted += 1
         if score > best + 1e-9:
-            best, size = score, float(scale)
-    if best <= 0.0:
+            best, size, count = score, float(scale), fitted
+    # One or two pits fit the pattern at some size or other, wherever they lie.
+    if count < evidence.value("SP-LMK-13", "least_pits"):
         return None
     openings: dict[str, Foramen] = {}
     for side, s in sides.items():

@@ -635,9 +635,11 @@ class Search:
         if view is None or found is None:
             self.doubt(
                 "foramina_absent",
-                "No sacral foramen shows on the sacrum: its front is not in the image, or the bone "
-                "has no open foramina. Levels cannot be checked against them.",
+                "Too few ventral foramina show on the sacrum to tell their levels: its front is not in "
+                "the image, is destroyed, or has no open foramina. None is named, and the count of "
+                "the vertebrae cannot be checked against them.",
                 "LMK-S1AF",
+                "SP-LMK-13",
             )
             return
         self.foramina, self.view = found, view

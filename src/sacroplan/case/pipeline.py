@@ -21,6 +21,7 @@ from sacroplan.case.steps import (
     resection,
     rods,
     screws,
+    tumour,
 )
 
 PLAN_STAGES: tuple[Stage, ...] = (
@@ -29,6 +30,7 @@ PLAN_STAGES: tuple[Stage, ...] = (
     calibration.STAGE,
     fusion.STAGE,
     fusion.CHECK,
+    tumour.STAGE,
     landmarks.STAGE,
     resection.STAGE,
     screws.STAGE,
@@ -44,6 +46,9 @@ PLAN_STAGES: tuple[Stage, ...] = (
 FIXATION_STAGES: tuple[Stage, ...] = (
     intake.STAGE,
     bones.STAGE,
+    fusion.STAGE,
+    fusion.CHECK,
+    tumour.STAGE,
     landmarks.STAGE,
     construct.STAGE,
     options.CONSTRUCT_STAGE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,7 @@ def merge(graph: RegionGraph, seeds: Int32, stop: float) -> Int32:
     ``seeds`` (ni, nj, nk) holds labels where the bone is known and 0 elsewhere. A basin takes the
     label that most of its seeded voxels carry.
     """
-    seed = _seeded(graph, seeds)
+    seed = seeded_basins(graph, seeds)
     merged = _kernels.merge_regions(
         graph.count + 1, graph.ends, graph.strength, graph.area, seed, stop
     )
@@ -137,7 +138,7 @@ def merge(graph: RegionGraph, seeds: Int32, stop: float) -> Int32:
     return np.asarray(merged[graph.basin], dtype=np.int32)
 
 
-def _seeded(graph: RegionGraph, seeds: Int32) -> Int32:
+def seeded_basins(graph: RegionGraph, seeds: Int32) -> Int32:
     """(count + 1,) label of every basin that holds seeds, 0 for the others."""
     at = np.flatnonzero((seeds.ravel() > 0) & (graph.basin.ravel() > 0))
     label = seeds.ravel()[at].astype(np.int64)
@@ -151,15 +152,22 @@ def _seeded(graph: RegionGraph, seeds: Int32) -> Int32:
     return seed
 
 
-def straighten(graph: RegionGraph, labels: Int32, seeds: Int32, reach: float) -> Int32:
+def straighten(
+    graph: RegionGraph,
+    labels: Int32,
+    seeds: Int32,
+    reach: float,
+    reaches: Mapping[frozenset[int], float] | None = None,
+) -> Int32:
     """Move the boundary between every two touching labels to the cheapest surface nearby.
 
     Average linkage lets a strip of one bone's cortex stick to its neighbour where a joint is too
     narrow to be seen. The surface of least toll (a minimum cut of the region graph) follows the
     valley where there is one and bridges where there is none. Regions that hold seeds or lie
-    farther than ``reach`` voxels from the other label keep their label.
+    farther than ``reach`` voxels from the other label keep their label; ``reaches`` holds other
+    distances for some pairs of labels.
     """
-    seed = _seeded(graph, seeds)
+    seed = seeded_basins(graph, seeds)
     size = np.bincount(graph.basin.ravel(), minlength=graph.count + 1).astype(np.float64)
     own = np.zeros(graph.count + 1, np.int32)
     own[graph.basin.ravel()] = labels.ravel()
@@ -168,8 +176,10 @@ def straighten(graph: RegionGraph, labels: Int32, seeds: Int32, reach: float) ->
     meeting = (a > 0) & (b > 0) & (a != b)
     pairs = np.unique(np.sort(np.stack([a, b], axis=1)[meeting], axis=1), axis=0)
     boxes = ndimage.find_objects(labels)
-    margin = int(np.ceil(reach)) + 2
+    own_reach = dict(reaches or {})
     for one, two in pairs:
+        far = own_reach.get(frozenset((int(one), int(two))), reach)
+        margin = int(np.ceil(far)) + 2
         near = np.zeros(graph.count + 1, dtype=bool)
         # Both labels within reach of where their bounds meet.
         box = tuple(
@@ -179,7 +189,7 @@ def straighten(graph: RegionGraph, labels: Int32, seeds: Int32, reach: float) ->
         basin = graph.basin[box]
         now = own[basin]
         for label, other in ((one, two), (two, one)):
-            close = (distance_to(now == other, 1.0, reach + 1.0) <= reach) & (now == label)
+            close = (distance_to(now == other, 1.0, far + 1.0) <= far) & (now == label)
             near |= np.bincount(basin[close], minlength=graph.count + 1) > 0.5 * size
         near &= (seed == 0) & ((own == one) | (own == two))
         own = _cut(graph, own, near, int(one), int(two))

@@ -20,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
 
 SACRUM, HIP_RIGHT, HIP_LEFT, FEMUR_RIGHT, FEMUR_LEFT = 1, 2, 3, 9, 10
+HIPS = (HIP_RIGHT, HIP_LEFT)
 UNIT = 100
 """Seeds of the spine's unit n (between disc n-1 and disc n, counted from above) are UNIT + n."""
 
@@ -192,24 +193,24 @@ def place(anatomy: Anatomy, coarse: Working, fine: Working, mask: Mask) -> Int32
         for a, n in enumerate(fine.hu.shape)
     ]
     i, j, k = np.ix_(*axes)
-    hips, femora = (HIP_RIGHT, HIP_LEFT), (FEMUR_RIGHT, FEMUR_LEFT)
+    femora = (FEMUR_RIGHT, FEMUR_LEFT)
     for n, (_, sign) in enumerate(SIDES):
         wing = _to_fine(anatomy.wings[n], coarse, fine)
         head = anatomy.heads[n]
         lateral = sign * (i - anatomy.middle_mm)
         if head is None:
-            seeds[wing] = hips[n]
+            seeds[wing] = HIPS[n]
             continue
         reach = head.radius_mm + 8.0
         away = sign * (head.centre[0] - anatomy.middle_mm)
         r2 = sum((x - c) ** 2 for x, c in zip((i, j, k), head.centre, strict=True))
-        seeds[wing & (k > head.centre[2] + head.radius_mm) & (r2 > reach**2)] = hips[n]
+        seeds[wing & (k > head.centre[2] + head.radius_mm) & (r2 > reach**2)] = HIPS[n]
         below = near & (k < head.centre[2])
         ischium = (lateral < away + 5.0) & (j > head.centre[1] + reach)
-        seeds[below & (lateral > 18.0) & ((lateral < away - reach) | ischium)] = hips[n]
+        seeds[below & (lateral > 18.0) & ((lateral < away - reach) | ischium)] = HIPS[n]
         # The roof of the socket; the femoral neck leaves the head sidewards and down.
         roof = (r2 > reach**2) & (r2 < (reach + 10.0) ** 2)
-        seeds[near & roof & (k - head.centre[2] > 0.4 * reach)] = hips[n]
+        seeds[near & roof & (k - head.centre[2] > 0.4 * reach)] = HIPS[n]
         seeds[near & (k < head.centre[2] + 0.5 * head.radius_mm) & (lateral > away + reach)] = (
             femora[n]
         )

@@ -19,6 +19,7 @@ from sacroplan.case.steps.intake import Intake
 from sacroplan.case.steps.prints import implant_parts, model_parts
 from sacroplan.case.steps.resection import Resection
 from sacroplan.case.steps.screws import Screws
+from sacroplan.case.steps.tumour import voxels_of
 from sacroplan.errors import Doubt
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import LabelMap, Volume
@@ -102,17 +103,12 @@ def _write_ct(path: Path, intake: Intake, case: str) -> None:
 def labelled(labels: LabelMap, resection: Resection) -> LabelMap:
     """The bones' labels with the tumour as a label of its own, where it is known only as a shape."""
     from sacroplan.formats.names import own_ids
-    from sacroplan.geometry.fields import inside_mask
 
     if resection.tumour is None or labels.has(TUMOUR):
         return labels
     tumour, g = own_ids()[TUMOUR], labels.geometry
-    index = g.to_index(resection.tumour.surface.vertices)
-    low = np.clip(np.floor(index.min(axis=0)).astype(int), 0, np.array(g.shape) - 1)
-    high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, low + 1, g.shape)
-    inside = inside_mask(resection.tumour.surface, g.cropped(low, high))
     data = np.array(labels.data)
-    data[low[0] : high[0], low[1] : high[1], low[2] : high[2]][inside] = tumour
+    data[voxels_of(resection.tumour.surface, g)] = tumour
     return LabelMap(g, data, {**labels.names, tumour: TUMOUR})
 
 

@@ -12,10 +12,14 @@ import numpy as np
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
+from sacroplan.case.steps.intake import Intake
+from sacroplan.case.steps.tumour import voxels_of
 from sacroplan.errors import AnatomyError
 from sacroplan.geometry.frames import FloatArray
+from sacroplan.geometry.surface import Surface
 from sacroplan.metrics import Metric
-from sacroplan.progress import part
+from sacroplan.progress import Progress, part
+from sacroplan.resection.tumour import Tumour
 
 MOVED_MM = 0.01
 """A point of the user's file this near to the automatic one was not moved: a file from an earlier run
@@ -35,20 +39,21 @@ def run(context: Context) -> StageOutput:
     table, confirmed = context.config.input, context.config.patient.levels_confirmed
     own = {k: np.asarray(v) for k, v in sorted(context.config.landmarks.items())}
     source = dict.fromkeys(own, "case.toml")
-    span = (0.0, 1.0)
+    surfaces, whole = surfaces_of(context, part(context.progress, 0.0, 0.2))
+    span = (0.2, 1.0)
     if table.landmarks is not None:
         path = context.input_path(table.landmarks)
         given = read_points(path)
         check_names(given)
         automatic = find(
-            bones.surfaces, geometry.direction, part(context.progress, 0.0, 0.5), geometry=geometry
+            surfaces, geometry.direction, part(context.progress, 0.2, 0.6), geometry=geometry
         )
-        span = (0.5, 1.0)
+        span = (0.6, 1.0)
         for name, point in sorted(moved(given, automatic.points).items()):
             if name not in own:
                 own[name], source[name] = point, f"file {path.name}"
     landmarks = find(
-        bones.surfaces,
+        surfaces,
         geometry.direction,
         part(context.progress, *span),
         own,
@@ -77,6 +82,10 @@ def run(context: Context) -> StageOutput:
     metrics["anatomy.landmarks.source"] = Metric(
         sources(landmarks.how), "text", "Where the landmarks come from"
     )
+    metrics["anatomy.landmarks.sacrum"] = Metric(
+        "with the tumour filled in" if whole else "as it is", "text",
+        "Sacrum on which landmarks were looked for", ("SP-LMK-13",),
+    )  # fmt: skip
     known = landmarks
     listing = {
         name: {
@@ -97,6 +106,25 @@ def run(context: Context) -> StageOutput:
             ),
         },
     )
+
+
+def surfaces_of(context: Context, progress: Progress) -> tuple[dict[str, Surface], bool]:
+    """The bones to look on, and whether a hole that the tumour ate into the sacrum was filled."""
+    from sacroplan.anatomy.lesion import filled
+    from sacroplan.anatomy.surfaces import bone_surface
+
+    bones: BoneModel = context.result("bones")
+    tumour: Tumour | None = context.result("tumour")
+    surfaces = dict(bones.surfaces)
+    if tumour is None:
+        return surfaces, False
+    progress(0.0, "filling the sacrum where the tumour is")
+    whole = filled(bones.labels, voxels_of(tumour.surface, bones.labels.geometry))
+    if whole is None:
+        return surfaces, False
+    intake: Intake = context.result("intake")
+    surfaces["sacrum"] = bone_surface(intake.volume, whole, "sacrum")
+    return surfaces, True
 
 
 def moved(
@@ -138,6 +166,6 @@ def _inputs(context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "landmarks", "Landmarks and frames", ("bones",), ("anatomy", "formats"), _parameters, _inputs,
-    run, 4.0,
+    "landmarks", "Landmarks and frames", ("intake", "bones", "tumour"), ("anatomy", "formats"),
+    _parameters, _inputs, run, 8.0,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tumour and osteotomies."""
+"""Osteotomies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from sacroplan.case.config import CaseConfig, CutTable
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
-from sacroplan.case.steps.fusion import mri_tumour
 from sacroplan.errors import CaseError, Doubt
 from sacroplan.geometry.frames import Plane
 from sacroplan.metrics import Metric
@@ -20,7 +19,7 @@ from sacroplan.resection.execution import Execution
 from sacroplan.resection.plan import OwnCut, ResectionPlan, plan_resection
 from sacroplan.resection.presets import PRESETS, Choice
 from sacroplan.resection.site import Site
-from sacroplan.resection.tumour import Ellipsoid, Tumour, tumour_from_mask, tumour_from_shapes
+from sacroplan.resection.tumour import Tumour, tumour_from_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,33 +33,6 @@ class Resection:
     plan: ResectionPlan
     executions: tuple[Execution, ...] = ()
     steps: tuple[tuple[str, str], ...] = ()
-
-
-def find_tumour(context: Context) -> Tumour | None:
-    """Tumour from a mask file on the CT or the MRI, shapes in case.toml, or a label ``tumour``."""
-    from sacroplan.formats.labels import read_mask
-
-    bones: BoneModel = context.result("bones")
-    table = context.config.tumour
-    geometry = bones.labels.geometry
-    given = [n for n in ("mask", "mri_mask", "ellipsoids") if getattr(table, n)]
-    if len(given) > 1:
-        raise CaseError(f"case.toml gives the tumour twice, as {' and '.join(given)}; keep one.")
-    from_mri = mri_tumour(context)
-    if from_mri is not None:
-        mask, source, error_mm = from_mri
-        return replace(tumour_from_mask(geometry, mask, source), error_mm=error_mm)
-    if table.mask is not None:
-        path = context.input_path(table.mask)
-        return tumour_from_mask(geometry, read_mask(path, geometry), f"mask file {path.name}")
-    if table.ellipsoids:
-        shapes = tuple(
-            Ellipsoid(np.asarray(e.centre_mm), np.asarray(e.radii_mm)) for e in table.ellipsoids
-        )
-        return tumour_from_shapes(shapes, geometry.frame, "shapes in case.toml")
-    if bones.labels.has("tumour"):
-        return tumour_from_mask(geometry, bones.labels.mask("tumour"), "label 'tumour'")
-    return None
 
 
 MOVED_MM = 0.01
@@ -112,7 +84,9 @@ def site_of(context: Context) -> Site:
         path = context.input_path(file)
         mask = read_mask(path, geometry)
         vessels[name] = tumour_from_mask(geometry, mask, f"vessel mask {path.name}").surface
-    return Site(bones.surfaces, landmarks.frames, landmarks.points, find_tumour(context), vessels)
+    return Site(
+        bones.surfaces, landmarks.frames, landmarks.points, context.result("tumour"), vessels
+    )
 
 
 def planes_of(plan: ResectionPlan) -> list[tuple[str, Plane, float]]:
@@ -155,7 +129,7 @@ def run(context: Context) -> StageOutput:
     from sacroplan.resection.rehearsal import steps_table
 
     table = context.config.resection
-    context.progress(0.0, "tumour")
+    context.progress(0.0, "bones, landmarks and tumour")
     site = site_of(context)
     own = {n: own_of(n, c, site.frame) for n, c in sorted(table.cuts.items())}
     plan = plan_resection(site, choice_of(context.config), own, context.progress)
@@ -167,13 +141,6 @@ def run(context: Context) -> StageOutput:
             plan = replace_cover(moved(plan, site, given), site)
             told += [f"{n} ({path.name})" for n in given]
     metrics = plan.metrics()
-    metrics["resection.tumour.volume_cm3"] = Metric(
-        None if site.tumour is None else site.tumour.volume_mm3 / 1000.0, "cm3", "Tumour volume"
-    )
-    metrics["resection.tumour.source"] = Metric(
-        "none given" if site.tumour is None else site.tumour.source, "text",
-        "Where the tumour comes from",
-    )  # fmt: skip
     metrics["resection.planes.source"] = Metric(
         f"user: {', '.join(told)}; others automatic" if told else "automatic", "text",
         "Where the planes come from",
@@ -234,20 +201,17 @@ def without_two_wings(what: str) -> Callable[[Context], str | None]:
 def _parameters(config: CaseConfig) -> Any:
     return {
         "resection": config.resection.model_dump(mode="json"),
-        "ellipsoids": [e.model_dump(mode="json") for e in config.tumour.ellipsoids],
-        "mask": config.tumour.mask is not None,
-        "mri_accepted": config.mri.accepted,
     }
 
 
 def _inputs(context: Context) -> list[Path]:
     config = context.config
-    files = [config.tumour.mask, config.resection.planes, *config.resection.vessels.values()]
+    files = [config.resection.planes, *config.resection.vessels.values()]
     return [context.input_path(f) for f in files if f is not None]
 
 
 STAGE = Stage(
-    "resection", "Tumour and osteotomies", ("bones", "landmarks", "fusion"),
+    "resection", "Osteotomies", ("bones", "landmarks", "tumour"),
     ("anatomy", "resection", "formats"),
     _parameters, _inputs, run, 10.0,
 )  # fmt: skip
