@@ -65,33 +65,73 @@ def distance_field_against_igl() -> Row:
 
 def corridor_sweep() -> Row:
     from sacroplan.fixation import search as hunt
+    from sacroplan.fixation import terrain
     from sacroplan.fixation.bone import one_bone
     from sacroplan.fixation.pelvic_kernels import corridor_axes
     from sacroplan.geometry.primitives import cylinder
 
     way = np.array([0.9, -0.2, 0.387298335])
     bone = cylinder(-way, 120.0 * way, 9.0, 64)
-    field = hunt.ground(one_bone(bone), [bone], [bone])
+    field = terrain.ground(one_bone(bone), [bone], [bone])
     room = np.full(3, 14.0)
-    window = hunt.Window(np.zeros(3), np.eye(3), -room, room, way, 28.0, 18.0, 0.1, 10.0)
+    window = terrain.Window(np.zeros(3), np.eye(3), -room, room, way, 28.0, 18.0, 0.1, 10.0)
     lengths, aim = np.arange(60.0, 91.0, 5.0), hunt.weights("clearance")
-    grid, depth = hunt.sweep_field(field, window, 90.0)
-    doors, ways = hunt.entries(field, window, 0.5), hunt.cone(way, 28.0, 0.5)
+    grid, depth = terrain.sweep_field(field, window, 90.0)
+    doors, ways = terrain.entries(field, window, 0.5), terrain.cone(way, 28.0, 0.5)
     shape = (len(doors), len(ways))
     score, least = np.empty(shape), np.empty(shape)
     index, hu = np.empty(shape, dtype=np.int32), np.zeros((1, 1, 1), dtype=np.float32)
-    none, cost = hunt.Keep.of([]), window.cost(ways)
+    none, cost = terrain.Keep.of([]), window.cost(ways)
 
     def sweep() -> None:
         corridor_axes(
-            depth, grid.origin, hunt.FIELD_MM, doors, ways, cost, 5.0, 10.0, lengths, none.starts,
+            depth, grid.origin, terrain.FIELD_MM, doors, ways, cost, 5.0, 10.0, lengths, none.starts,
             none.ends, none.mm, aim.clearance, aim.length, aim.enough_mm, hu, 0.0, 1.0, score, least,
             index,
         )  # fmt: skip
 
     sweep()
     rate = score.size / best_of(3, sweep) / 1e6
-    return "candidate screw axes", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
+    return "candidate axes, pelvic screws", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
+
+
+def pedicle_sweep() -> Row:
+    """The pedicle search on a drawn vertebra; every axis through bone is followed to both its ends."""
+    from sacroplan import evidence
+    from sacroplan.fixation import corridor
+    from sacroplan.fixation.catalogue import generic
+    from sacroplan.fixation.corridor_kernels import pedicle_sweep
+    from sacroplan.geometry.booleans import union
+    from sacroplan.geometry.frames import AxisFrame
+    from sacroplan.geometry.primitives import box, cylinder
+
+    way = np.array([np.sin(np.radians(20.0)), np.cos(np.radians(20.0)), 0.0])
+    start = np.array([12.0, -6.0, 5.0])
+    facet = AxisFrame("facet", start + 24.0 * way, np.eye(3))
+    lamina = AxisFrame("lamina", [0.0, 22.0, 0.0], np.eye(3))
+    bone = union(
+        cylinder([0, -16, -14], [0, -16, 14], 18.0, 96), cylinder(start, start + 30.0 * way, 6.5, 64),
+        box(facet, [-8.0, -7.0, -11.0], [8.0, 7.0, 11.0]), box(lamina, [-24.0, -3.0, -8.0], [24.0, 3.0, 8.0]),
+    )  # fmt: skip
+    axes = np.array([[0.0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]])
+    work = corridor._prepare(bone, AxisFrame("L4", [0.0, -16.0, 0.0], axes), -1.0)
+    wall, sizes = corridor._posterior_wall(work, "L4"), generic()
+    floor = 0.5 * float(sizes.diameters("pedicle")[0])
+    gate = corridor._gate(work, wall, floor, "L4")
+    ways, cost = corridor._directions("L4", None, 0.5, 0)
+    out, lengths = np.empty((len(gate), len(ways), 4)), sizes.lengths("pedicle")
+
+    def sweep() -> None:
+        pedicle_sweep(
+            work.depth, work.field.geometry.origin, corridor.FIELD_MM, gate, ways, cost, wall,
+            wall - corridor.PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
+            evidence.value("SP-FIX-03", "entry_skip"), lengths, floor, evidence.value("SP-FIX-04"),
+            corridor.MARCH_MM, out,
+        )  # fmt: skip
+
+    sweep()
+    rate = len(gate) * len(ways) / best_of(3, sweep) / 1e6
+    return "candidate axes, pedicle screws", f"{rate:.1f} M/s", "limit 1 M/s", 1.0 / rate
 
 
 def accuracy_draws() -> Row:
@@ -168,6 +208,7 @@ def main() -> None:
         import_latency(),
         distance_field_against_igl(),
         corridor_sweep(),
+        pedicle_sweep(),
         accuracy_draws(),
         *demo_stages(),
     ]

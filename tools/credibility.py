@@ -46,7 +46,7 @@ Every solution is checked against forces recomputed from the elements (residual)
 
 ## Validation
 
-Comparison with CalculiX on the exported decks, bonded and in contact, and with the cadaver experiment VAL-01 (order kept, ratios missed): [validation.md](validation.md). VAL-20 and VAL-23 have not been run; until they are, trust differences between designs rather than absolute motion (SED-3).
+Comparison with CalculiX on the exported decks, bonded and in contact, and with published experiments: [validation.md](validation.md). VAL-01: order kept, ratios missed. VAL-06: nutation missed. VAL-20: the intact specimen met, total sacrectomy missed and not converged. VAL-23: order of stress met, of sinking missed. Trust differences between designs on like meshes rather than absolute motion (SED-3).
 """
 
 

@@ -191,16 +191,33 @@ def register(
     points: Annotated[
         Path, typer.Argument(help="The same markers as found in theatre, a Slicer .mrk.json file.")
     ],
+    surface: Annotated[
+        Path | None,
+        typer.Option(
+            help="Points probed on bone, .mrk.json: register by them; the markers, or landmarks by "
+            "name, are only the rough start."
+        ),
+    ] = None,
+    bone: Annotated[
+        list[str] | None,
+        typer.Option(help="Probed bone, repeat for several (without it sacrum and both hips)."),
+    ] = None,
     json_output: Json = False,
 ) -> None:
-    """Register the theatre to the CT by markers; tells the error to be expected at every screw.
+    """Register the theatre to the CT by markers, or by points probed on bone.
 
-    Example: sacroplan register case7 theatre.mrk.json
+    Tells FRE and the error to be expected at every screw (TRE).
+
+    Example: sacroplan register case7 theatre.mrk.json --surface probed.mrk.json
     """
-    from sacroplan.case.theatre import register_markers
+    from sacroplan.case.theatre import PROBED_BONES, register_markers, register_surface
 
     _announce(json_output)
-    table = register_markers(folder, points)
+    table = (
+        register_markers(folder, points)
+        if surface is None
+        else register_surface(folder, points, surface, tuple(bone or PROBED_BONES))
+    )
     if json_output:
         typer.echo(json.dumps(table, indent=2))
         return

@@ -55,3 +55,10 @@ def test_paths_with_quotes_survive():
     config = parse_config(new_config("c", 'a"b\\c', 'l"', None), "case.toml")
     assert config.input.ct == 'a"b/c'
     assert config.input.labels == 'l"'
+
+
+def test_joints_in_contact_are_a_study_of_their_own():
+    text = GOOD + '\n[mechanics]\njoints = "contact"\n'
+    assert parse_config(text, "case.toml").mechanics.joints == "contact"
+    with pytest.raises(CaseError, match="a study of its own"):
+        parse_config(text + "healing = true\n", "case.toml")

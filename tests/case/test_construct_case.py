@@ -45,3 +45,40 @@ def test_wrong_words_are_named_with_their_line() -> None:
 def test_theatre_needs_a_plan_first(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match="no robot plan yet"):
         register_markers(_case(tmp_path, ""), tmp_path / "theatre.mrk.json")
+
+
+OWN = """[fixation]
+construct = "own"
+[fixation.own.L4_left]
+level = "L4"
+side = "left"
+entry_mm = [30.0, 70.0, 40.0]
+tip_mm = [18.0, 28.0, 38.0]
+diameter_mm = 6.5
+[fixation.wires.k1]
+start_mm = [50.0, 90.0, 10.0]
+end_mm = [80.0, 20.0, -20.0]
+diameter_mm = 2.0
+"""
+
+
+def test_own_screws_and_wires_are_read_and_need_a_construct() -> None:
+    table = parse_config(BASE + OWN, "case.toml").fixation
+    assert table.own["L4_left"].kind == "pedicle"
+    assert table.wires["k1"].end_mm == (80.0, 20.0, -20.0)
+    with pytest.raises(CaseError, match="name a construct"):
+        parse_config(BASE + OWN.replace('construct = "own"\n', ""), "case.toml")
+    with pytest.raises(CaseError, match="less than 10 mm apart"):
+        parse_config(BASE + OWN.replace("[18.0, 28.0, 38.0]", "[30.0, 70.0, 39.0]"), "case.toml")
+    with pytest.raises(CaseError, match="side"):
+        parse_config(BASE + OWN.replace('"left"', '"up"'), "case.toml")
+
+
+def test_four_rods_and_connectors_are_read() -> None:
+    four = '[fixation]\nconstruct = "L4-L5-iliac"\nrods = "four"\ncross_connectors = 2\n'
+    table = parse_config(BASE + four, "case.toml").fixation
+    assert (table.rods, table.cross_connectors) == ("four", 2)
+    with pytest.raises(CaseError, match="cross_connectors"):
+        parse_config(BASE + "[fixation]\ncross_connectors = 9\n", "case.toml")
+    with pytest.raises(CaseError, match="name a construct"):
+        parse_config(BASE + '[fixation]\nrods = "four"\n', "case.toml")

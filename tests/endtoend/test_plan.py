@@ -56,6 +56,22 @@ def figure(report, name):
     return report.metrics[name]["value"]
 
 
+def test_the_plan_beside_an_implant_goes_to_a_robot_too(planned):
+    folder, report = planned
+    plan = json.loads((folder / "dossier" / "robot" / "plan.json").read_text())
+    names = [s["name"] for s in plan["screws"]]
+    assert {"L4_left", "L4_right", "L5_left", "L5_right"} <= set(names)
+    assert any(n.startswith("wing_") for n in names)
+    for name in names:
+        grades = "ABCDE" if name.startswith("L") else ("0", "I", "II", "III")
+        for who in ("robot", "freehand"):
+            shares = [figure(report, f"navigation.{who}.{name}.grade_{g}_percent") for g in grades]
+            assert sum(shares) == pytest.approx(100.0)
+            # A safe plan is mostly kept by a robot; a screw in the wrong bone would be out always.
+            assert shares[0] > (40.0 if who == "robot" else 15.0)
+    assert (folder / "dossier" / "dicom" / "screws.dcm").is_file()
+
+
 def prints(folder):
     return {p.name: p.read_bytes() for p in sorted((folder / "dossier" / "print").iterdir())}
 

@@ -173,6 +173,9 @@ def test_screws_and_robot(images, tmp_path):
     markers = store.load(stage_folder(folder, "navigation")).plan.markers
     seen = {n: np.asarray(p) + [100.0, 5.0, -20.0] for n, p in markers.items()}
     write_points(seen, tmp_path / "theatre.mrk.json")
+    touched, probed = probed_in_theatre(folder, np.array([100.0, 5.0, -20.0]))
+    write_points(touched, tmp_path / "landmarks.mrk.json")
+    write_points(probed, tmp_path / "probed.mrk.json")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -182,6 +185,29 @@ def test_screws_and_robot(images, tmp_path):
     finally:
         server.stop()
     assert "FRE" in told["sacroplan register case7 theatre.mrk.json"]
+    by_probe = told["sacroplan register case7 landmarks.mrk.json --surface probed.mrk.json"]
+    # Points on the bone itself: the registration is exact, the expected error is not nought.
+    assert "FRE 0.00 mm" in by_probe
+    tre = [
+        float(line.split()[0]) for line in by_probe.splitlines() if "expected at the tip" in line
+    ]
+    assert len(tre) == len(store.load(stage_folder(folder, "navigation")).plan.screws) >= 4
+    assert all(0.05 < t < 5.0 for t in tre)
+
+
+def probed_in_theatre(folder, shift):
+    """Landmarks touched 3 mm off, and 60 points on the back of the pelvis, where theatre has them."""
+    rng = np.random.default_rng(4)
+    points = store.load(stage_folder(folder, "landmarks")).points
+    names = ("PSIS_L", "PSIS_R", "GSN_L", "GSN_R")
+    touched = {n: points[n] + shift + rng.normal(0.0, 1.7, 3) for n in names if n in points}
+    bones = store.load(stage_folder(folder, "bones")).surfaces
+    middles = concatenate([bones[n] for n in ("sacrum", "hip_left", "hip_right")]).triangles.mean(
+        axis=1
+    )
+    back = middles[middles[:, 1] > np.percentile(middles[:, 1], 60)]
+    chosen = back[rng.choice(len(back), 60, replace=False)]
+    return touched, {f"p{n}": p + shift for n, p in enumerate(chosen)}
 
 
 def test_the_registry(tmp_path):

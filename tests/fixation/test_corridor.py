@@ -12,7 +12,8 @@ from sacroplan import evidence
 from sacroplan.anatomy.frames import endplate_frame
 from sacroplan.anatomy.landmarks import Landmarks, find
 from sacroplan.errors import PlanError
-from sacroplan.fixation.corridor import ScrewPlan, level_frame, plan_pedicle_screw
+from sacroplan.fixation.corridor import level_frame, plan_pedicle_screw
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.formats.stl import read_stl
 from sacroplan.geometry.booleans import union
 from sacroplan.geometry.frames import AxisFrame, Rigid

@@ -185,7 +185,8 @@ def test_bending_table_gives_the_rod_back() -> None:
 
 
 def test_four_rods_split_medial_and_lateral_heads() -> None:
-    sides = {"left": ["L4_left", "L5_left", "s2ai_left", "iliac_left_1"], "right": ["L4_right"]}
-    split = four_rods(sides)
-    assert split["left"] == (["L4_left", "L5_left", "s2ai_left"], ["s2ai_left", "iliac_left_1"])
-    assert split["right"] == (["L4_right"], [])
+    heads = ["L4_left", "L5_left", "s2ai_left", "iliac_left_1"]
+    assert four_rods(heads) == (heads[:3], heads[3:])
+    assert four_rods(["L4_right"]) == (["L4_right"], [])
+    # One lumbar head alone carries no rod of its own.
+    assert four_rods(["L5_left", "iliac_left"]) == (["L5_left", "iliac_left"], [])

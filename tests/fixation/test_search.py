@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sacroplan.errors import PlanError
 from sacroplan.fixation import search as hunt
+from sacroplan.fixation import terrain
 from sacroplan.fixation.bone import joined, one_bone
-from sacroplan.fixation.search import Ground, Keep, Window, ground, search, weights
+from sacroplan.fixation.search import search, weights
+from sacroplan.fixation.terrain import Driver, Ground, Keep, Window, ground
 from sacroplan.geometry.booleans import union
 from sacroplan.geometry.frames import AxisFrame, unit
 from sacroplan.geometry.primitives import box, cylinder
@@ -88,8 +92,8 @@ def test_brute_force_finds_nothing_better() -> None:
     window = _window([1.0, 0.1, 0.0])
     aim = weights("clearance")
     best = search(field, window, LENGTHS, 4.0, NOTHING, aim)[0]
-    doors = hunt.entries(field, window, 1.0)
-    directions = hunt.cone(window.aim, window.cone_deg, 1.0)
+    doors = terrain.entries(field, window, 1.0)
+    directions = terrain.cone(window.aim, window.cone_deg, 1.0)
     top = -np.inf
     for p in doors:
         starts = np.broadcast_to(p, directions.shape)
@@ -124,9 +128,26 @@ def test_a_joint_is_crossed_where_it_may_be() -> None:
 def test_driver_needs_a_free_way() -> None:
     bone = cylinder([0, 0, 0], [100, 0, 0], 9.0, 48)
     wall = box(AxisFrame("w", [0, 0, 0], np.eye(3)), [-25, -20, -20], [-20, 20, 20])
-    found = hunt.Found(np.zeros(3), np.array([1.0, 0, 0]), 80.0, 9.0, 1.0)
-    assert hunt.free_way(ground(one_bone(bone), [bone], [bone]), found, 30.0, 3.0)
-    assert not hunt.free_way(ground(one_bone(bone), [bone], [bone, wall]), found, 30.0, 3.0)
+    entry, way = np.zeros((1, 3)), np.array([[1.0, 0, 0]])
+    for scenery, free in (([bone], True), ([bone, wall], False)):
+        field = ground(one_bone(bone), [bone], scenery, Driver(3.0, 30.0))
+        assert terrain.open_ways(field, entry, way).tolist() == [free]
+        assert terrain.open_ways(replace(field, driver=None), entry, way).all()
+
+
+def test_the_search_goes_round_bone_in_the_drivers_way() -> None:
+    bone = box(AxisFrame("b", [0, 0, 0], np.eye(3)), [0, -16, -16], [110, 16, 16])
+    window = _window([1.0, 0.0, 0.0], 17.0)
+    behind = box(AxisFrame("w", [0, 0, 0], np.eye(3)), [-25, -40, -40], [-20, 3, 40])
+    barred = ground(one_bone(bone), [bone], [bone, behind], Driver(3.0, 30.0))
+    room = hunt.Weights(1.0, 0.0, 0.0, 100.0)
+    found = search(barred, window, LENGTHS, 6.0, NOTHING, room)
+    free = search(replace(barred, driver=None), window, LENGTHS, 6.0, NOTHING, room)
+    assert not terrain.open_ways(barred, free[0].entry, free[0].direction)[0]
+    assert found
+    assert found[0].score < free[0].score
+    for f in found:
+        assert terrain.open_ways(barred, f.entry, f.direction)[0]
 
 
 def test_unknown_aim_is_refused() -> None:

@@ -198,7 +198,8 @@ def test_a_study_with_joints_in_contact():
         max_unknowns=18_000, bone_element_mm=12.0, metal_element_mm=6.0, catalogue="habitual"
     )
     bonded = evaluate(jointed_toy(options=small))
-    result = evaluate(jointed_toy(options=replace(small, joints="contact")))
+    options = replace(small, joints="contact")
+    result = evaluate(jointed_toy(options=options))
     value = {k: m.value for k, m in result.metrics().items()}
     before = {k: m.value for k, m in bonded.metrics().items()}
     key = "mechanics.intact.lc01"
@@ -218,4 +219,6 @@ def test_a_study_with_joints_in_contact():
     assert "*ELEMENT, TYPE=SPRINGA, ELSET=L_SACROSPINOUS_LEFT" in deck
     assert "*CONTACT PAIR, INTERACTION=C_SACROILIAC_LEFT" in deck
     with pytest.raises(MechanicsError, match="S1EP"):
-        evaluate(jointed_toy(landmarks={}, options=replace(small, joints="contact")))
+        evaluate(jointed_toy(landmarks={}, options=options))
+    with pytest.raises(MechanicsError, match="a study of its own"):
+        evaluate(jointed_toy(options=replace(options, healing=True)))

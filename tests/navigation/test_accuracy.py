@@ -10,7 +10,7 @@ from sacroplan.fixation.bone import one_bone
 from sacroplan.fixation.screws import at
 from sacroplan.geometry.frames import AxisFrame
 from sacroplan.geometry.primitives import box
-from sacroplan.navigation.accuracy import ErrorModel, Target, published, simulate, wilson
+from sacroplan.navigation.accuracy import ErrorModel, Target, errors, published, simulate, wilson
 
 AXES = AxisFrame("x anterior, y cranial, z right", [0, 0, 0], np.array(
     [[0.0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]]
@@ -26,13 +26,28 @@ def _target(side: str = "right", lateral_mm: float = 50.0) -> Target:
     return Target(screw, one_bone(bone), 6.0, AXES)
 
 
-def test_share_of_breaches_is_that_of_the_normal_law() -> None:
+def _model(name: str, mm: float) -> ErrorModel:
+    return ErrorModel(name, mm, mm, (), 0.7, 0.7)
+
+
+def test_errors_have_the_published_mean_and_spread_and_no_direction() -> None:
+    got = errors(np.random.default_rng(3), 400_000, 1.9, 0.79)
+    length = np.linalg.norm(got, axis=1)
+    assert length.mean() == pytest.approx(1.9, abs=0.01)
+    assert length.std() == pytest.approx(1.5, abs=0.02)
+    assert np.abs(got.mean(axis=0)).max() < 0.01
+    # A component of a uniform direction is uniform from -1 to 1.
+    assert np.abs(got[:, 2] / length).mean() == pytest.approx(0.5, abs=0.002)
+
+
+def test_share_of_breaches_is_that_of_the_law() -> None:
     # Tail and tip move together only in their x; equal errors at both ends bound the answer.
-    model = ErrorModel("test", 2.0, 2.0, ())
-    sd = model.tail_sd
+    model = _model("test", 2.0)
     got = simulate([_target()], model, 20_000).outcomes[0]
     rng = np.random.default_rng(9)
-    x = rng.standard_normal((400_000, 2)) * sd
+    sigma = np.sqrt(np.log1p(0.7**2))
+    length = rng.lognormal(np.log(2.0) - 0.5 * sigma**2, sigma, (400_000, 2))
+    x = length * rng.uniform(-1.0, 1.0, length.shape)
     # The deepest point towards the wall lies at the tip or where the thread begins to count.
     at_start = x[:, 0] + (x[:, 1] - x[:, 0]) * 6.0 / 45.0
     breach = np.maximum(at_start, x[:, 1]) - 2.0
@@ -51,7 +66,7 @@ def test_left_and_right_are_mirror_images_in_law() -> None:
 
 
 def test_same_seed_same_figures_and_more_error_is_worse() -> None:
-    small, large = ErrorModel("s", 1.0, 1.0, ()), ErrorModel("l", 4.0, 4.0, ())
+    small, large = _model("s", 1.0), _model("l", 4.0)
     one, two = (simulate([_target()], small, 2000, 5).outcomes[0] for _ in range(2))
     assert one.grades == two.grades
     assert one.breach95_mm == two.breach95_mm

@@ -136,13 +136,61 @@ class ResectionTable(_Table):
     )
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")]
+
+
+class OwnScrewTable(_Table):
+    """A screw that someone placed: bone entry and tip on the CT, LPS mm. It is measured, not moved."""
+
+    kind: Literal["pedicle", "iliac", "iliolumbar", "s2ai", "trans_sacral"] = "pedicle"
+    level: Literal["L2", "L3", "L4", "L5", "S1", "S2", "ilium"]
+    side: Literal["left", "right"]
+    entry_mm: Vector
+    tip_mm: Vector
+    diameter_mm: Annotated[float, Field(ge=3.0, le=14.0)]
+
+    @model_validator(mode="after")
+    def _has_length(self) -> OwnScrewTable:
+        if sum((a - b) ** 2 for a, b in zip(self.entry_mm, self.tip_mm, strict=True)) < 100.0:
+            raise ValueError("entry_mm and tip_mm lie less than 10 mm apart")
+        return self
+
+
+class WireTable(_Table):
+    """A guide wire that stays while screws are set, LPS mm."""
+
+    start_mm: Vector
+    end_mm: Vector
+    diameter_mm: Annotated[float, Field(gt=0.3, le=6.0)]
+
+
 class FixationTable(_Table):
-    """Screws and rods. ``construct`` plans screws and rods alone, without a resection."""
+    """Screws and rods. ``construct`` plans screws and rods alone, without a resection.
+
+    ``own`` : screws placed by someone. ``wires``, ``vessels`` (masks on the CT) : what screws keep clear
+    of.
+    """
 
     rod_diameter_mm: Annotated[float, Field(ge=4.5, le=7.0)] | None = None
     construct_name: Annotated[str | None, Field(alias="construct")] = None
     aim: Literal["clearance", "purchase", "bone"] = "clearance"
     catalogue: str | None = None
+    rods: Literal["two", "four"] = "two"
+    cross_connectors: Annotated[int, Field(ge=0, le=6)] = 0
+    own: dict[Name, OwnScrewTable] = Field(default_factory=dict)
+    wires: dict[Name, WireTable] = Field(default_factory=dict)
+    vessels: dict[Name, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _alone(self) -> FixationTable:
+        given = [n for n in ("own", "wires", "vessels") if getattr(self, n)]
+        given += ["rods"] if self.rods == "four" else []
+        if given and self.construct_name is None:
+            raise ValueError(
+                f"{' and '.join(given)} are read where screws are planned alone; name a construct as well "
+                '(construct = "own" plans none beside yours)'
+            )
+        return self
 
 
 class NavigationTable(_Table):
@@ -195,8 +243,17 @@ class MechanicsTable(_Table):
     """Also mesh and load the other roads of a total sacrectomy: fixation with one and two iliac screws,
     four rods, these with struts, the implant alone. Two to four minutes more."""
     joints: Literal["bonded", "contact"] = "bonded"
-    """``contact``: sacroiliac and facet joints only press and ligaments only pull; takes about twice as
-    long as ``bonded``, where cartilage also carries tension and there are no ligaments."""
+    """``contact``: sacroiliac and facet joints only press and ligaments only pull, at twice the
+    time per load case; ``bonded``: cartilage also carries tension and there are no ligaments."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_contact(self) -> MechanicsTable:
+        if self.healing and self.joints == "contact":
+            raise ValueError(
+                'the frictional stages (healing = true) are computed with joints = "bonded" only; '
+                "run joints in contact as a study of its own"
+            )
+        return self
 
 
 class GraftsTable(_Table):
@@ -379,6 +436,20 @@ type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see 
 # construct = "L4-L5-S2AI" # screws and rods alone, nothing is resected; or "paper-b-1", "L4-iliac.left" ...
 # aim = "clearance"        # or "purchase", "bone"
 # catalogue = "sizes.toml" # your own screw sizes
+# rods = "four"            # iliac heads get rods of their own beside the medial ones [ROD-4]
+# cross_connectors = 2     # between the rods [ROD-5]; also beside an implant
+# [fixation.own.L4_left]   # a screw you placed; measured and graded. construct = "own": only such
+# level = "L4"             # kind = "pedicle", or "iliac", "s2ai", "iliolumbar", "trans_sacral"
+# side = "left"
+# entry_mm = [30.0, 70.0, 40.0]
+# tip_mm = [18.0, 28.0, 38.0]
+# diameter_mm = 6.5
+# [fixation.wires.k1]      # a guide wire that screws keep clear of
+# start_mm = [50.0, 90.0, 10.0]
+# end_mm = [80.0, 20.0, -20.0]
+# diameter_mm = 2.0
+# [fixation.vessels]       # masks on the CT
+# iliac_left = "iliac_left.nii.gz"
 
 # [facts]                  # for the choice of a reconstruction; see docs/tutorial-options.md
 # intent = "curative"      # or palliative; leave out what is not known

@@ -42,6 +42,7 @@ PLAN_STAGES: tuple[Stage, ...] = (
     mechanics.STAGE,
     compare.STAGE,
     prints.STAGE,
+    navigation.RESECTION_STAGE,
     exports.STAGE,
 )
 

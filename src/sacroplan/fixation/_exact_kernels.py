@@ -193,6 +193,16 @@ def clear_of(starts, ends, keep_a, keep_b, keep_mm, clear):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
+def segment_gaps(starts, ends, other_a, other_b, radius, gap):  # type: ignore[no-untyped-def]
+    """Distance of every segment to the nearest of other segments, less that one's radius."""
+    for n in range(starts.shape[0]):
+        gap[n] = np.inf
+        for q in range(other_a.shape[0]):
+            d2, _ = _segments(starts[n], ends[n], other_a[q], other_b[q])
+            gap[n] = min(gap[n], np.sqrt(d2) - radius[q])
+
+
+@njit(cache=True, nogil=True)
 def segments_apart(a0, a1, b0, b1):  # type: ignore[no-untyped-def]
     """Distance of two segments, either of which may be a point."""
     d2, _ = _segments(a0, a1, b0, b1)

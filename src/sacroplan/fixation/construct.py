@@ -6,8 +6,8 @@ side only, ``iliac2`` a pair of iliac screws.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation.catalogue import Catalogue, generic
 from sacroplan.fixation.clearance import STEP_MM, iliac_grade, mean_hu
-from sacroplan.fixation.corridor import ScrewPlan, plan_pedicle_screw
+from sacroplan.fixation.corridor import assess_pedicle_screw, plan_pedicle_screw
+from sacroplan.fixation.own import assess_pelvic_screw, refuse, without
 from sacroplan.fixation.pelvic import (
     Corridor,
     PelvicKind,
@@ -25,6 +26,7 @@ from sacroplan.fixation.pelvic import (
     plan_pelvic_screw,
 )
 from sacroplan.fixation.rules import Metal, Obstacles, thread
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import AxisFrame, FloatArray
 from sacroplan.geometry.surface import Surface
@@ -51,9 +53,11 @@ PRESETS: Mapping[str, str] = {
     "paper-b-1": "L4-L5-S2AI",
     "paper-b-2": "L3-L4-S1.left",
     "paper-b-3": "L2-L3-L4-L5.left-iliac2.left",
+    "own": "",
 }
 """Screws of the papers' constructs. Paper A's pelvic screws run through the implant's wings and are planned
-with it; case 3's T-connectors to the femur are named by the rods' table, not planned."""
+with it; case 3's T-connectors to the femur are named by the rods' table, not planned. ``own`` plans none: the
+user's own screws are all there are."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def parse(text: str) -> tuple[Place, ...]:
     spec = PRESETS.get(text.strip().lower(), text.strip())
     known = {w.lower(): w for w in (*PEDICLES, *PELVIC)}
     out: list[Place] = []
-    for part in spec.split("-"):
+    for part in spec.split("-") if spec else ():
         word, _, side = part.strip().partition(".")
         if word.lower() not in known:
             raise PlanError(
@@ -132,8 +136,12 @@ def plan_construct(
     aim: str = "clearance",
     volume: Volume | None = None,
     progress: Progress = silent,
+    own: Sequence[Screw] = (),
 ) -> Construct:
     """Plan every screw of a construct. A place where nothing fits is reported, not passed over in silence.
+
+    ``own`` : screws that someone placed; they are measured and graded, and the planned ones keep clear
+    of them. One that runs through something is reported like a place where nothing fits.
 
     Raises :class:`PlanError` on an unknown construct, on S2AI without an intact S2 [S2-09], or when a side
     named in the construct ends up without any screw.
@@ -142,8 +150,18 @@ def plan_construct(
     catalogue = catalogue or generic()
     obstacles = obstacles or Obstacles()
     pelvis = Pelvis(bones, points, frames, hip_radius_mm, removed or {})
+    between = evidence.value("IL-03", "bone_between")
+    obstacles = replace(obstacles, metal=(*obstacles.metal, *(Metal.of(s, between) for s in own)))
     found: dict[Place, tuple[ScrewPlan, ...]] = {}
     missing: dict[str, str] = {}
+    judged: list[ScrewPlan] = []
+    for screw in own:
+        if screw.side not in SIDES:
+            raise PlanError(f"{screw.name}: side must be 'left' or 'right', not {screw.side!r}.")
+        try:
+            judged.append(_judged(screw, pelvis, without(obstacles, screw.name), volume))
+        except PlanError as error:
+            missing[screw.name] = str(error)
 
     def one_side(side: str, told: Progress) -> None:
         own = [s for s in sites if s.side == side]
@@ -158,7 +176,7 @@ def plan_construct(
             try:
                 if place.word in PEDICLES:
                     plans: tuple[ScrewPlan, ...] = (
-                        _pedicle(place.word, side, bones, frames, catalogue, volume),
+                        _pedicle(place.word, side, bones, frames, catalogue, volume, now),
                     )
                 else:
                     site = site or Site(pelvis, side)
@@ -178,12 +196,19 @@ def plan_construct(
                 missing[name] = str(error)
                 continue
             found[place] = plans
-            between = evidence.value("IL-03", "bone_between")
             metal += [Metal.of(p.screw, between) for p in plans if place.word not in PEDICLES]
 
     side_by_side(one_side, [s for s in SIDES if any(x.side == s for x in sites)], progress)
     plans = tuple(p for s in sites for p in found.get(s, ()))
-    for side in sorted({s.side for s in sites}):
+    if judged:
+        # A rod takes heads in order, whoever set them.
+        up = frames["pelvis"].axes[:, 1]
+        plans = tuple(
+            sorted(
+                (*plans, *judged), key=lambda p: (-round(float(p.screw.head @ up), 3), p.screw.side)
+            )
+        )
+    for side in sorted({s.side for s in sites} | {s.side for s in own}):
         if not any(p.screw.side == side for p in plans):
             reasons = " ".join(v for k, v in sorted(missing.items()) if side in k)
             raise PlanError(f"No screw of the construct {text!r} fits on the {side}: {reasons}")
@@ -200,14 +225,25 @@ def plan_construct(
     return Construct(text, plans, classes, missing, doubts)
 
 
-def _pedicle(
-    level: str,
-    side: str,
-    bones: Mapping[str, Surface],
-    frames: Mapping[str, AxisFrame],
-    catalogue: Catalogue,
-    volume: Volume | None,
-) -> ScrewPlan:
+def _judged(screw: Screw, pelvis: Pelvis, obstacles: Obstacles, volume: Volume | None) -> ScrewPlan:
+    """A screw of the user's own, measured in the bone that it is meant for."""
+    if screw.kind != "pedicle":
+        return corridor_plan(
+            assess_pelvic_screw(Site(pelvis, screw.side), screw, obstacles), volume
+        )
+    if screw.level not in PEDICLES:
+        raise PlanError(
+            f"{screw.name} is a pedicle screw of {screw.level!r}; known levels are {', '.join(PEDICLES)}."
+        )
+    refuse(screw, obstacles)
+    bone, superior, inferior = _level_of(screw.level, pelvis.bones, pelvis.frames)
+    return assess_pedicle_screw(screw, bone, superior, inferior, volume)
+
+
+def _level_of(
+    level: str, bones: Mapping[str, Surface], frames: Mapping[str, AxisFrame]
+) -> tuple[Surface, AxisFrame, AxisFrame]:
+    """Bone of a level and the frames of its two endplates."""
     bone = "sacrum" if level == "S1" else level
     names = ("S1EP",) if level == "S1" else (f"{level}SEP", f"{level}IEP")
     missing = [n for n in names if n not in frames] + ([] if bone in bones else [bone])
@@ -221,8 +257,21 @@ def _pedicle(
         # The sacrum has no lower endplate at S1: the level's middle lies below the upper one.
         down = 2.0 * evidence.value("SP-FIX-09", "s1_depth") * superior.axes[:, 1]
         inferior = AxisFrame("S1IEP", superior.origin - down, superior.axes, superior.frame)
+    return bones[bone], superior, inferior
+
+
+def _pedicle(
+    level: str,
+    side: str,
+    bones: Mapping[str, Surface],
+    frames: Mapping[str, AxisFrame],
+    catalogue: Catalogue,
+    volume: Volume | None,
+    obstacles: Obstacles,
+) -> ScrewPlan:
+    bone, superior, inferior = _level_of(level, bones, frames)
     return plan_pedicle_screw(
-        bones[bone], level, side, superior, inferior, volume, catalogue=catalogue
+        bone, level, side, superior, inferior, volume, catalogue=catalogue, obstacles=obstacles
     )
 
 

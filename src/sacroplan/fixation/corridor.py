@@ -6,10 +6,11 @@ lateral), so the left and the right side are the same problem; the best are meas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
@@ -17,13 +18,14 @@ from sacroplan.fixation import screws
 from sacroplan.fixation.bone import Walls, walls_of
 from sacroplan.fixation.catalogue import Catalogue, generic
 from sacroplan.fixation.clearance import clearance, gertzbein, mean_hu
-from sacroplan.fixation.rules import Rule, rule_metrics
+from sacroplan.fixation.rules import Obstacles, Rule, axis_room, broken
+from sacroplan.fixation.screw_plan import ScrewPlan, pedicle_row
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.fields import DistanceField
 from sacroplan.geometry.frames import AxisFrame, FloatArray, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume
-from sacroplan.metrics import Metric, Metrics
+from sacroplan.parallel import ALL_CORES
 from sacroplan.progress import Progress, silent
 
 FIELD_MM = 1.0
@@ -42,6 +44,9 @@ PEDICLE_MM = 8.0
 """The pedicle reaches this far behind the posterior wall. Thread there counts even near the entry, which
 keeps the entry on the facet's side of the transverse process."""
 
+SHARED_OUT = 4000
+"""More axes than this are searched on all cores."""
+
 FINALISTS = 8
 """Axes that climb to the tops of their hills on the mesh."""
 
@@ -52,130 +57,17 @@ ROUNDS = 20
 """Steps of one size that a climb takes at most."""
 
 
-def pedicle_row(level: str) -> str:
-    """Evidence row of a level's pedicle screws; L2 has none in the handbook, only our assumption.
-
-    The sacrum's are those of S1.
-    """
-    level = "S1" if level == "sacrum" else level
-    return f"SP-PED-{level}" if level == "L2" else f"PED-{level}"
-
-
-@dataclass(frozen=True, eq=False)
-class ScrewPlan:
-    """A planned screw with what speaks for and against it.
-
-    Attributes
-    ----------
-    screw : the screw. grade : Gertzbein-Robbins A-E (pedicle) or 0-III (iliac, wing).
-    breach_mm : thread outside the bone behind the entry zone. clearance_mm : least distance from thread to
-        bone surface there (negative when breached). profile : (n, 2) mm from the entry, clearance.
-    purchase_mm : length inside the bone. convergence_deg, sagittal_deg : medial convergence and
-        cranial (+) or caudal (-) tilt in the level frame (wing screws: towards lateral and cranial in
-        the pelvic frame).
-    isthmus_width_mm, isthmus_height_mm : outer size of the pedicle across the screw; None for iliac.
-    canal_mm : thread to the medial pedicle wall; None for iliac.
-    anterior_mm : tip to the far cortex along the axis. depth_percent : tip's place between posterior
-        wall and far cortex.
-    mean_hu : in the screw's cylinder. safety : further distances by name (mm).
-    runner_up : the best clearly different screw, and its clearance; runners : all that were kept.
-    rules : what it is held to, each with its margin. angles_deg : in FRM-1 and FRM-3 by name.
-    start_mm : clearance counts from here behind the entry. breach_at : (3,) the deepest breach.
-    """
-
-    screw: Screw
-    grade: str
-    breach_mm: float
-    clearance_mm: float
-    profile: FloatArray
-    purchase_mm: float
-    convergence_deg: float
-    sagittal_deg: float
-    isthmus_width_mm: float | None
-    isthmus_height_mm: float | None
-    canal_mm: float | None
-    anterior_mm: float | None
-    depth_percent: float | None
-    mean_hu: float | None
-    safety: dict[str, float]
-    runner_up: Screw | None
-    runner_up_clearance_mm: float | None
-    doubts: tuple[Doubt, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    angles_deg: Mapping[str, float] = field(default_factory=dict)
-    start_mm: float = 0.0
-    breach_at: FloatArray | None = None
-    runners: tuple[Screw, ...] = ()
-
-    def metrics(self) -> Metrics:
-        """Figures under ``fixation.screw.<name>``."""
-        s = self.screw
-        base = f"fixation.screw.{s.name}"
-        what = f"{s.name.replace('_', ' ')} screw"
-        iliac = s.kind != "pedicle"
-        size_row = "IL-03" if iliac else pedicle_row(s.level)
-        grade_row = "GR-02" if iliac else "GR-01"
-        cortex = evidence.value(*(("IL-05", "cortex") if iliac else ("PED-R1", "cortex")))
-        cortex_row = "IL-05" if iliac else "PED-R1"
-        out: Metrics = {
-            f"{base}.diameter_mm": Metric(s.diameter_mm, "mm", f"{what}: diameter", (size_row,)),
-            f"{base}.length_mm": Metric(s.length_mm, "mm", f"{what}: length", (size_row,)),
-            f"{base}.grade": Metric(self.grade, "text", f"{what}: breach grade", (grade_row,)),
-            f"{base}.breach_mm": Metric(
-                self.breach_mm, "mm", f"{what}: breach", (grade_row,), None, 0.0
-            ),
-            f"{base}.clearance_mm": Metric(
-                self.clearance_mm, "mm", f"{what}: least bone round the thread", (cortex_row,), cortex
-            ),
-            f"{base}.purchase_mm": Metric(self.purchase_mm, "mm", f"{what}: length in bone"),
-            f"{base}.convergence_deg": Metric(
-                self.convergence_deg, "deg",
-                f"{what}: {'lateral angle' if iliac else 'axial convergence'}", (size_row,),
-            ),
-            f"{base}.sagittal_deg": Metric(
-                self.sagittal_deg, "deg", f"{what}: sagittal angle (+ cranial)", (size_row,)
-            ),
-            f"{base}.mean_hu": Metric(self.mean_hu, "HU", f"{what}: mean HU along the thread"),
-        }  # fmt: skip
-        for name, value, label, row in (
-            ("isthmus_width_mm", self.isthmus_width_mm, "pedicle isthmus width", "PED-R1"),
-            ("isthmus_height_mm", self.isthmus_height_mm, "pedicle isthmus height", "PED-R1"),
-            ("canal_mm", self.canal_mm, "thread to the medial pedicle wall", "PED-R1"),
-            ("anterior_mm", self.anterior_mm, "tip to the far cortex", "PED-R2"),
-        ):
-            if value is not None:
-                out[f"{base}.{name}"] = Metric(value, "mm", f"{what}: {label}", (row,))
-        if self.depth_percent is not None:
-            out[f"{base}.depth_percent"] = Metric(
-                self.depth_percent, "%", f"{what}: tip depth in the body", ("PED-R2",), None,
-                evidence.span("PED-R2", "depth")[1],
-            )  # fmt: skip
-        for name, value in self.safety.items():
-            out[f"{base}.{name}"] = Metric(
-                value, "mm", f"{what}: {name.removesuffix('_mm').replace('_', ' ')}", ("IL-05",)
-            )
-        out |= rule_metrics(f"{base}.rule", what, self.rules)
-        for frame, name in ((f, n) for f in ("pelvis", "S1EP") for n in ("lateral", "caudal")):
-            value = self.angles_deg.get(f"{frame}_{name}")
-            if value is not None:
-                row = "FRM-1" if frame == "pelvis" else "FRM-3"
-                out[f"{base}.{frame}_{name}_deg"] = Metric(
-                    value, "deg", f"{what}: {name} angle in {row}", ("S2-04",)
-                )
-        if self.runner_up_clearance_mm is not None:
-            out[f"{base}.runner_up_clearance_mm"] = Metric(
-                self.runner_up_clearance_mm, "mm", f"{what}: clearance of the runner-up"
-            )
-        return out
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Level:
-    """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body."""
+    """The vertebra in level axes (x anterior, y cranial, lateral), mm, origin mid-body.
+
+    ``depth`` is the field turned round: mm under the surface, as the search reads it.
+    """
 
     surface: Surface
     walls: Walls
     field: DistanceField
+    depth: npt.NDArray[np.float32]
     frame: AxisFrame
     sign: float
 
@@ -213,7 +105,8 @@ def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
         (int(shape[0]), int(shape[1]), int(shape[2])), np.full(3, FIELD_MM), low, np.eye(3),
         vertebra.frame,
     )  # fmt: skip
-    return _Level(surface, walls_of(surface), distance_field(surface, grid), frame, sign)
+    field = distance_field(surface, grid)
+    return _Level(surface, walls_of(surface), field, -field.values, frame, sign)
 
 
 def _posterior_wall(level: _Level, name: str) -> float:
@@ -306,20 +199,23 @@ def _search(
     catalogue: Catalogue,
 ) -> FloatArray:
     """Rows (score, clearance of the axis, entry distance, length, point, direction), best first."""
-    from sacroplan.fixation.corridor_kernels import pedicle_axes
+    from sacroplan.fixation.corridor_kernels import pedicle_axes, pedicle_sweep
 
     high = evidence.span(pedicle_row(name), "length")[1]
     sizes = catalogue.lengths("pedicle")
     sizes = sizes[sizes <= high]
     out = np.empty((len(points), len(directions), 4))
-    pedicle_axes(
-        level.field.values, level.field.geometry.origin, FIELD_MM, points, directions, cost, wall_x,
-        wall_x - PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
-        evidence.value("SP-FIX-03", "entry_skip"), sizes, floor, evidence.value("SP-FIX-04"), MARCH_MM, out,
-    )  # fmt: skip
-    found = np.argwhere(np.isfinite(out[:, :, 0]))
-    rows = out[found[:, 0], found[:, 1]]
-    rows = np.concatenate([rows, points[found[:, 0]], directions[found[:, 1]]], axis=1)
+    # Every axis of a fine search takes many samples; those of a climb are too few to share out.
+    many = len(points) * len(directions) > SHARED_OUT
+    with ALL_CORES if many else nullcontext():
+        (pedicle_sweep if many else pedicle_axes)(
+            level.depth, level.field.geometry.origin, FIELD_MM, points, directions, cost, wall_x,
+            wall_x - PEDICLE_MM, evidence.value("PED-R2", "depth") / 100.0,
+            evidence.value("SP-FIX-03", "entry_skip"), sizes, floor, evidence.value("SP-FIX-04"),
+            MARCH_MM, out,
+        )  # fmt: skip
+    p, d = np.nonzero(np.isfinite(out[:, :, 0]))
+    rows = np.concatenate([out[p, d], points[p], directions[d]], axis=1)
     return rows[np.argsort(-np.round(rows[:, 0], 6), kind="stable")]
 
 
@@ -398,6 +294,7 @@ def plan_pedicle_screw(
     volume: Volume | None = None,
     progress: Progress = silent,
     catalogue: Catalogue | None = None,
+    obstacles: Obstacles | None = None,
 ) -> ScrewPlan:
     """The roomiest pedicle screw of ``vertebra`` on ``side`` (``left`` or ``right``).
 
@@ -406,6 +303,7 @@ def plan_pedicle_screw(
     vertebra : closed surface, LPS mm. level : ``L3``, ``L4`` or ``L5`` (rows PED-L3 to PED-L5).
     superior, inferior : frames of its endplates (x anterior, y cranial, z right).
     volume : CT for the HU along the thread. catalogue : sizes that exist, generic without it.
+    obstacles : cuts, metal and vessels that the thread must not touch.
 
     Raises :class:`PlanError` when the surface has no canal or pedicle, or no screw of the catalogue fits.
     """
@@ -432,11 +330,21 @@ def plan_pedicle_screw(
             f"{name}: no screw of the catalogue fits, not even {sizes[0]:g} x "
             f"{catalogue.lengths('pedicle')[0]:g} mm. Leave this pedicle out or place the screw by hand."
         )
+    obstacles = obstacles or Obstacles()
+    rows = rows[_rooms(work, rows, obstacles) >= floor]
+    if not len(rows):
+        raise PlanError(
+            f"{name}: every axis through this pedicle meets a planned cut, other metal or a vessel. Move "
+            "that, or leave this pedicle out."
+        )
     progress(0.6, f"{name}: refinement")
-    tops = [
-        _climb(work, level, row, wall_x, floor, catalogue)
-        for row in _apart(rows, FINALISTS, 2.0, 5.0)
-    ]
+    tops = []
+    for row in _apart(rows, FINALISTS, 2.0, 5.0):
+        top = _climb(work, level, row, wall_x, floor, catalogue)
+        # A climb sees the bone alone; where it ran into something the axis stays where it began.
+        if _rooms(work, top[0][None], obstacles)[0] < floor:
+            top = row, float(_exact(work, row[None], wall_x)[1][0])
+        tops.append(top)
     rows = np.array([row for row, depth in tops if depth >= floor]).reshape(-1, 10)
     if not len(rows):
         best = max(depth for _, depth in tops)
@@ -445,7 +353,51 @@ def plan_pedicle_screw(
             f"{best:.1f} mm to the surface. Leave this pedicle out or place it by hand."
         )
     progress(0.8, f"{name}: measured on the surface")
-    return _decide(work, vertebra, level, side, rows, wall_x, volume, catalogue)
+    return _decide(work, vertebra, level, side, rows, wall_x, volume, catalogue, obstacles)
+
+
+def assess_pedicle_screw(
+    screw: Screw,
+    vertebra: Surface,
+    superior: AxisFrame,
+    inferior: AxisFrame,
+    volume: Volume | None = None,
+) -> ScrewPlan:
+    """Measure and grade a pedicle ``screw`` that someone else placed; nothing is moved.
+
+    Parameters as of :func:`plan_pedicle_screw`. Raises :class:`PlanError` where the screw does not run
+    forwards through the vertebra or the surface has no canal.
+    """
+    same_frame(screw, vertebra, superior, inferior)
+    name = f"{screw.level} {screw.side}"
+    vertebra.require_closed(screw.level)
+    frame = level_frame(screw.level, superior, inferior)
+    work = _prepare(vertebra, frame, 1.0 if screw.side == "right" else -1.0)
+    wall_x = _posterior_wall(work, name)
+    mirror = np.array([1.0, 1.0, work.sign])
+    entry = frame.to_local(screw.entry[None])[0] * mirror
+    tip = frame.to_local(screw.tip[None])[0] * mirror
+    d = unit(tip - entry)
+    if d[0] < 0.2 or not entry[0] < wall_x < tip[0]:
+        raise PlanError(
+            f"{screw.name} does not run forwards from behind the canal into the body of {screw.level}; "
+            "check its entry and tip (LPS mm, entry first)."
+        )
+    # A row as the search leaves it, with the entry as its point.
+    row = np.concatenate([[0.0, 0.0, 0.0, screw.length_mm], entry, d])
+    start = _start(row, wall_x)
+    depth = clearance(screw, vertebra, start).least_mm + 0.5 * screw.diameter_mm
+    if depth > 0.0:
+        depth = float(work.walls.gaps(entry + start * d, tip)[0][0])
+    plan = _measured(work, vertebra, screw, row, wall_x, depth, None, None, [], volume)
+    return replace(plan, doubts=(*plan.doubts, *broken(screw.name, plan.rules)))
+
+
+def _rooms(work: _Level, rows: FloatArray, obstacles: Obstacles) -> FloatArray:
+    """Distance (n,) of the axes of rows to cuts, metal and vessels."""
+    entry = rows[:, 4:7] - rows[:, 2:3] * rows[:, 7:10]
+    tip = entry + rows[:, 3:4] * rows[:, 7:10]
+    return axis_room(work.to_world(entry), work.to_world(tip), obstacles)
 
 
 def _decide(
@@ -457,6 +409,7 @@ def _decide(
     wall_x: float,
     volume: Volume | None,
     catalogue: Catalogue,
+    obstacles: Obstacles,
 ) -> ScrewPlan:
     """Measure the finalists on the mesh and make a plan of the best."""
     name = f"{level}_{side}"
@@ -492,13 +445,14 @@ def _decide(
     share = evidence.value("PED-R1", "share") / 100.0
     low, high = evidence.span(row, "diameter")
     doubts: list[Doubt] = []
-    room = min(2.0 * (axis_clearance - cortex), share * min(width, height), high)
+    other = 2.0 * float(_rooms(work, best[None], obstacles)[0])
+    room = min(2.0 * (axis_clearance - cortex), share * min(width, height), high, other)
     sizes = np.array([d for d in sizes if catalogue.has("pedicle", float(d), probe.length_mm)])
     fits = sizes[sizes <= room + 1e-9]
     if len(fits):
         diameter = float(fits[-1])
     else:
-        thin = sizes[sizes <= 2.0 * axis_clearance + 1e-9]
+        thin = sizes[sizes <= min(2.0 * axis_clearance, other) + 1e-9]
         if not len(thin):
             raise PlanError(
                 f"{level} {side}: no screw of the catalogue fits inside the bone; the roomiest axis has "
@@ -545,8 +499,36 @@ def _decide(
             vertebra.frame,
         )  # fmt: skip
 
-    screw = make(probe)
-    exact = clearance(screw, vertebra, _start(best, wall_x))
+    rival = None if runner is None else make(runner[2])
+    gap = None if rival is None or runner is None else runner[1] - 0.5 * rival.diameter_mm
+    return _measured(
+        work, vertebra, make(probe), best, wall_x, axis_clearance, rival, gap, doubts, volume
+    )
+
+
+def _measured(
+    work: _Level,
+    vertebra: Surface,
+    screw: Screw,
+    row: FloatArray,
+    wall_x: float,
+    axis_clearance: float,
+    rival: Screw | None,
+    rival_clearance: float | None,
+    doubts: list[Doubt],
+    volume: Volume | None,
+) -> ScrewPlan:
+    """Everything that is told of one screw; ``row`` is its axis in level axes."""
+    level, side = screw.level, screw.side
+    own = pedicle_row(level)
+    cortex, share = evidence.value("PED-R1", "cortex"), evidence.value("PED-R1", "share") / 100.0
+    diameter, length = screw.diameter_mm, screw.length_mm
+    d_local = row[7:10]
+    entry_local = row[4:7] - row[2] * d_local
+    width, height = _isthmus(work, entry_local, d_local, wall_x)
+    # An axis beside the pedicle crosses no bone there: it fills any share of it.
+    narrow = max(min(width, height), 0.1)
+    exact = clearance(screw, vertebra, _start(row, wall_x))
     grade = gertzbein(exact.breach_mm)
     if grade != "A":
         doubts.append(
@@ -563,28 +545,24 @@ def _decide(
     anterior = float(reach[int(np.argmin(inside))])
     to_wall = (wall_x - entry_local[0]) / d_local[0]
     depth = 100.0 * (length - to_wall) / (length + anterior - to_wall)
-    rival = None if runner is None else make(runner[2])
-    slimmest, longest = evidence.span(row, "diameter"), evidence.span(row, "length")
+    slimmest, longest = evidence.span(own, "diameter"), evidence.span(own, "length")
     rules = (
         Rule("cortex", axis_clearance - 0.5 * diameter, cortex, True, "mm", ("PED-R1",)),
-        Rule("share_of_isthmus", 100.0 * diameter / min(width, height), 100.0 * share, False, "%",
+        Rule("share_of_isthmus", 100.0 * diameter / narrow, 100.0 * share, False, "%",
              ("PED-R1",)),
         Rule("depth", depth, evidence.span("PED-R2", "depth")[1], False, "%", ("PED-R2",)),
         Rule("anterior_cortex", anterior, 0.0, True, "mm", ("PED-R2",)),
-        Rule("least_diameter", diameter, slimmest[0], True, "mm", (row,)),
-        Rule("most_diameter", diameter, slimmest[1], False, "mm", (row,)),
-        Rule("least_length", length, longest[0], True, "mm", (row,)),
-        Rule("most_length", length, longest[1], False, "mm", (row,)),
+        Rule("least_diameter", diameter, slimmest[0], True, "mm", (own,)),
+        Rule("most_diameter", diameter, slimmest[1], False, "mm", (own,)),
+        Rule("least_length", length, longest[0], True, "mm", (own,)),
+        Rule("most_length", length, longest[1], False, "mm", (own,)),
     )  # fmt: skip
     return ScrewPlan(
         screw, grade, exact.breach_mm, axis_clearance - 0.5 * diameter, exact.profile,
         exact.purchase_mm, convergence, sagittal, width, height,
         _canal(work, entry_local, d_local, wall_x, 0.5 * diameter), anterior,
         depth, None if volume is None else mean_hu(screw, volume), {}, rival,
-        None
-        if rival is None or runner is None
-        else runner[1] - 0.5 * rival.diameter_mm,
-        tuple(doubts), rules, {}, _start(best, wall_x), exact.breach_at,
+        rival_clearance, tuple(doubts), rules, {}, _start(row, wall_x), exact.breach_at,
         () if rival is None else (rival,),
     )  # fmt: skip
 

@@ -1,140 +1,150 @@
-"""Compiled corridor search. Serial: the same input gives the same bytes."""
+"""Compiled corridor search in a field of depths: the same input gives the same bytes."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
+
+from sacroplan.fixation._depth_kernels import OFF_GRID, depth_at
 
 
-@njit(cache=True, inline="always")
-def _depth(data, x, y, z):  # type: ignore[no-untyped-def]
-    """Depth under the bone surface (mm, positive inside) at a continuous index; -99 off the grid."""
-    ni, nj, nk = data.shape
-    if not (0.0 <= x < ni - 1 and 0.0 <= y < nj - 1 and 0.0 <= z < nk - 1):
-        return -99.0
-    i, j, k = int(x), int(y), int(z)
-    u, v, w = x - i, y - j, z - k
-    a = data[i, j, k] * (1 - w) + data[i, j, k + 1] * w
-    b = data[i, j + 1, k] * (1 - w) + data[i, j + 1, k + 1] * w
-    c = data[i + 1, j, k] * (1 - w) + data[i + 1, j, k + 1] * w
-    d = data[i + 1, j + 1, k] * (1 - w) + data[i + 1, j + 1, k + 1] * w
-    return -((a * (1 - v) + b * v) * (1 - u) + (c * (1 - v) + d * v) * u)
+@njit(cache=True, nogil=True)
+def _axes_through(  # type: ignore[no-untyped-def]
+    depth, origin, h, point, directions, tilt_cost, wall_x, back_x, share, skip, lengths, floor,
+    free_way, step, lows, out,
+):  # fmt: skip
+    """Best clearance of every axis through one point of the gate; ``out`` (m, 4), ``lows`` scratch.
+
+    Three places between ``back_x`` and the wall throw most axes out. Between two samples depth can
+    lose no more than the way between them, so deep bone and open space are crossed in long steps.
+    """
+    px, py, pz = point
+    gx, gy, gz = (px - origin[0]) / h, (py - origin[1]) / h, (pz - origin[2]) / h
+    at_gate = depth_at(depth, gx, gy, gz)
+    for d in range(directions.shape[0]):
+        out[d, 0] = -np.inf
+        if at_gate < floor:
+            continue
+        dx = directions[d, 0]
+        sx, sy, sz = dx / h, directions[d, 1] / h, directions[d, 2] / h
+        back, wall = (back_x - px) / dx, (wall_x - px) / dx
+        near, half = 0.999 * wall, 0.5 * back
+        if (
+            depth_at(depth, gx + back * sx, gy + back * sy, gz + back * sz) < floor
+            or depth_at(depth, gx + near * sx, gy + near * sy, gz + near * sz) < floor
+            or depth_at(depth, gx + half * sx, gy + half * sy, gz + half * sz) < floor
+        ):
+            continue
+        # Backwards to the entry.
+        last, t, entry = at_gate, 0.0, -1.0
+        while t < 60.0:
+            ahead = max(step, last)
+            t += ahead
+            value = depth_at(depth, gx - t * sx, gy - t * sy, gz - t * sz)
+            if value <= 0.0:
+                entry = t - ahead * value / (value - last) if value > OFF_GRID else t
+                break
+            last = value
+        if entry < 0.0:
+            continue
+        t = min(skip - entry, back)
+        begin = t + entry
+        if begin < 0.0:
+            continue
+        # Forwards to the far cortex.
+        low, last, ahead, exit_, limit = np.inf, 1.0, 0.0, -1.0, t + 190.0
+        count = 0
+        while t < limit:
+            value = depth_at(depth, gx + t * sx, gy + t * sy, gz + t * sz)
+            if value <= 0.0:
+                exit_ = t - ahead * value / (value - last) if ahead > 0.0 else t
+                break
+            low = min(low, value)
+            # Behind the wall the whole screw must pass, and beyond it the shortest one.
+            if low < floor and (px + t * dx < wall_x or t + entry < lengths[0]):
+                break
+            while count < lengths.shape[0] and lengths[count] <= t + entry + 1e-9:
+                lows[count] = low
+                count += 1
+            last = value
+            ahead = max(step, value if low < floor else value - low)
+            if count < lengths.shape[0]:
+                to_next = lengths[count] - entry - t
+                if to_next < ahead:
+                    ahead = to_next
+            t += ahead
+        if exit_ <= wall:
+            continue
+        # The driver's way must be free of the same bone.
+        blocked = False
+        t = 2.0
+        while t <= free_way:
+            u = entry + t
+            value = depth_at(depth, gx - u * sx, gy - u * sy, gz - u * sz)
+            if value > -0.5:
+                blocked = True
+                break
+            if value <= OFF_GRID:
+                break
+            t += max(2.0, -value - 0.5)
+        if blocked:
+            continue
+        deepest = wall + share * (exit_ - wall) + entry
+        # Shorten until the tip, too, keeps the clearance of the rest; a longer screw is worth some
+        # clearance: 0.02 mm per mm.
+        for k in range(count - 1, -1, -1):
+            if lengths[k] > deepest + 1e-9 or lengths[k] <= begin or lows[k] < floor:
+                continue
+            score = lows[k] + 0.02 * lengths[k] - tilt_cost[d]
+            if score > out[d, 0]:
+                out[d, 0], out[d, 1], out[d, 2], out[d, 3] = score, lows[k], entry, lengths[k]
 
 
 @njit(cache=True, nogil=True)
 def pedicle_axes(  # type: ignore[no-untyped-def]
-    data, origin, h, points, directions, tilt_cost, wall_x, back_x, share, skip, lengths, floor,
+    depth, origin, h, points, directions, tilt_cost, wall_x, back_x, share, skip, lengths, floor,
     free_way, step, out,
 ):  # fmt: skip
     """Best clearance of every (point, direction) axis through a pedicle.
 
-    Level axes x anterior, y cranial, z lateral. ``out`` (n, m, 4): score, clearance, entry distance
-    behind the point, length; score -inf where the axis is no corridor. ``floor`` is the least
-    clearance of interest: axes below it are left early. Clearance counts from ``skip`` behind the
-    entry, but at the latest from the coronal plane ``back_x`` on, where the pedicle begins.
+    Level axes x anterior, y cranial, z lateral; ``depth`` under the surface in mm. ``out`` (n, m, 4):
+    score, clearance, entry distance behind the point, length; score -inf where the axis is no corridor.
+    ``floor`` is the least clearance of interest: axes below it are left early. Clearance counts from
+    ``skip`` behind the entry, but at the latest from the coronal plane ``back_x`` on, where the
+    pedicle begins. Serial: a climb asks for some eighty axes at a time.
     """
-    cap = 256
-    profile = np.empty(cap)
+    lows = np.empty(lengths.shape[0])
     for p in range(points.shape[0]):
-        px, py, pz = points[p]
-        for d in range(directions.shape[0]):
-            dx, dy, dz = directions[d]
-            out[p, d, 0] = -np.inf
-            gx = (px - origin[0]) / h
-            gy = (py - origin[1]) / h
-            gz = (pz - origin[2]) / h
-            sx, sy, sz = dx / h, dy / h, dz / h
-            # Backwards to the entry.
-            last = _depth(data, gx, gy, gz)
-            if last < floor:
-                continue
-            back = 0.0
-            entry = -1.0
-            while back < 60.0:
-                back += step
-                value = _depth(data, gx - back * sx, gy - back * sy, gz - back * sz)
-                if value <= 0.0:
-                    entry = back - step * value / (value - last) if value > -90.0 else back
-                    break
-                last = value
-            if entry < 0.0:
-                continue
-            # The driver's way must be free of the same bone.
-            blocked = False
-            way = 2.0
-            while way <= free_way:
-                t = entry + way
-                if _depth(data, gx - t * sx, gy - t * sy, gz - t * sz) > -0.5:
-                    blocked = True
-                    break
-                way += 2.0
-            if blocked:
-                continue
-            # Forwards to the far cortex.
-            count = 0
-            exit_ = -1.0
-            t = min(skip - entry, (back_x - px) / dx)
-            begin = t + entry
-            if begin < 0.0:
-                continue
-            last = 1.0
-            lost = False
-            while count < cap:
-                value = _depth(data, gx + t * sx, gy + t * sy, gz + t * sz)
-                if value <= 0.0:
-                    exit_ = t - step * value / (value - last) if count > 0 else t
-                    break
-                profile[count] = value
-                count += 1
-                # Behind the wall the whole screw must pass, so a narrow spot ends it.
-                if value < floor and px + t * dx < wall_x:
-                    lost = True
-                    break
-                last = value
-                t += step
-            if lost or exit_ < 0.0 or count < 3:
-                continue
-            wall = (wall_x - px) / dx
-            if exit_ <= wall:
-                continue
-            deepest = wall + share * (exit_ - wall) + entry
-            length = 0.0
-            for k in range(lengths.shape[0]):
-                if lengths[k] <= deepest + 1e-9:
-                    length = lengths[k]
-            # Shorten until the tip, too, keeps the clearance of the rest.
-            best = -np.inf
-            for k in range(lengths.shape[0] - 1, -1, -1):
-                if lengths[k] > length:
-                    continue
-                m = int((lengths[k] - begin) / step) + 1
-                if m < 2 or m > count:
-                    continue
-                least = profile[0]
-                for q in range(1, m):
-                    if profile[q] < least:
-                        least = profile[q]
-                if least < floor:
-                    continue
-                # A longer screw is worth some clearance: 0.02 mm per mm.
-                score = least + 0.02 * lengths[k] - tilt_cost[d]
-                if score > best:
-                    best = score
-                    out[p, d, 0] = score
-                    out[p, d, 1] = least
-                    out[p, d, 2] = entry
-                    out[p, d, 3] = lengths[k]
+        _axes_through(
+            depth, origin, h, points[p], directions, tilt_cost, wall_x, back_x, share, skip, lengths,
+            floor, free_way, step, lows, out[p],
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def pedicle_sweep(  # type: ignore[no-untyped-def]
+    depth, origin, h, points, directions, tilt_cost, wall_x, back_x, share, skip, lengths, floor,
+    free_way, step, out,
+):  # fmt: skip
+    """:func:`pedicle_axes` on all cores; every point is searched on its own, so threads cannot show."""
+    for p in prange(points.shape[0]):
+        lows = np.empty(lengths.shape[0])
+        _axes_through(
+            depth, origin, h, points[p], directions, tilt_cost, wall_x, back_x, share, skip, lengths,
+            floor, free_way, step, lows, out[p],
+        )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def face_axes(  # type: ignore[no-untyped-def]
-    data, origin, h, entries, directions, radius_need, start, keep_points, keep_mm, lengths,
+    depth, origin, h, entries, directions, radius_need, start, keep_points, keep_mm, lengths,
     step, out,
 ):  # fmt: skip
     """Longest safe screw of every (entry, direction) pair from a cut face into bone.
 
-    The face itself is surface, so depth counts from ``start[d]`` along the axis on. ``keep_points``
-    (q, 3) are passed at ``keep_mm`` (q,) or more. ``out`` (n, m, 2): length (0: none), least depth.
+    ``depth`` under the surface in mm. The face itself is surface, so depth counts from ``start[d]`` along
+    the axis on. ``keep_points`` (q, 3) are passed at ``keep_mm`` (q,) or more. ``out`` (n, m, 2): length
+    (0: none), least depth.
     """
     for p in range(entries.shape[0]):
         gx = (entries[p, 0] - origin[0]) / h
@@ -163,7 +173,7 @@ def face_axes(  # type: ignore[no-untyped-def]
             chosen_least = 0.0
             nxt = 0
             while nxt < lengths.shape[0] and lengths[nxt] <= reach:
-                value = _depth(data, gx + t * sx, gy + t * sy, gz + t * sz)
+                value = depth_at(depth, gx + t * sx, gy + t * sy, gz + t * sz)
                 if value < radius_need:
                     break
                 if value < least:

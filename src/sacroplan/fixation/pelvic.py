@@ -18,18 +18,8 @@ from sacroplan.fixation.bone import Bone, joined, one_bone, walls_of
 from sacroplan.fixation.catalogue import Catalogue, generic
 from sacroplan.fixation.rules import Metal, Obstacles, Rule, conflicts, pelvic_rules
 from sacroplan.fixation.screws import Kind, Screw
-from sacroplan.fixation.search import (
-    Found,
-    Ground,
-    Keep,
-    Weights,
-    Window,
-    free_way,
-    ground,
-    pool,
-    search,
-    weights,
-)
+from sacroplan.fixation.search import Found, Weights, pool, search, weights
+from sacroplan.fixation.terrain import Driver, Ground, Keep, Window, ground
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Rigid, same_frame, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume
@@ -196,7 +186,10 @@ class Site:
             local = _moved(bone, self.local)
             near = [n for n in ("sacrum", own, other, "L5") if n in self.pelvis.bones]
             scenery = [self.local_bone(n) for n in near]
-            self._bones[key] = bone, ground(local, [self.local_bone(n) for n in doors], scenery)
+            driver = Driver(DRIVER_MM, evidence.value("SP-FIX-04"))
+            self._bones[key] = (
+                bone, ground(local, [self.local_bone(n) for n in doors], scenery, driver)
+            )  # fmt: skip
         return self._bones[key]
 
     def point(self, name: str) -> FloatArray:
@@ -345,12 +338,14 @@ def plan_pelvic_screw(
     keep = keeps(site, thinnest, obstacles)
     found = search(field, place, lengths, thinnest + cortex, keep, chosen, volume, site.local.world)
     progress(0.9, f"{name}: measured")
-    way = evidence.value("SP-FIX-04")
-    reachable = [f for f in found if free_way(field, f, way, DRIVER_MM)]
-    if not reachable:
+    if not found:
+        anyhow = search(
+            replace(field, driver=None), place, lengths, thinnest + cortex, keep, chosen, volume,
+            site.local.world,
+        )  # fmt: skip
         why = (
-            f"{len(found)} corridors were found but bone lies in the driver's way behind each of them"
-            if found
+            f"{len(anyhow)} corridors were found but bone lies in the driver's way behind each of them"
+            if anyhow
             else f"no {diameters[0]:g} mm screw of {lengths[0]:g} mm or more keeps {cortex:g} mm of bone "
             "round it and its distance to notch, socket, cuts and other metal"
         )
@@ -358,7 +353,7 @@ def plan_pelvic_screw(
             f"{name}: {why} [IL-05]. Take a thinner screw from a catalogue of your own, another "
             "entry, or leave this screw out."
         )
-    made = [_sized(site, f, kind, name, level, diameters, obstacles, catalogue) for f in reachable]
+    made = [_sized(site, f, kind, name, level, diameters, obstacles, catalogue) for f in found]
     best, runners = made[0], made[1 : 1 + RUNNERS]
     hard = conflicts(
         best,
@@ -372,13 +367,13 @@ def plan_pelvic_screw(
     if hard:
         raise PlanError(f"{name} is refused: {hard[0]}")
     rules, doubts = pelvic_rules(
-        best, kind, reachable[0].gap_mm, obstacles, site.pelvis.points, site.pelvis.hip_radius_mm
+        best, kind, found[0].gap_mm, obstacles, site.pelvis.points, site.pelvis.hip_radius_mm
     )
     progress(1.0, f"{name}: done")
     return Corridor(
-        best, bone, place.skip_mm, reachable[0].gap_mm,
+        best, bone, place.skip_mm, found[0].gap_mm,
         angles(best, site.pelvis.frames), rules, tuple(runners),
-        tuple(f.gap_mm for f in reachable[1 : 1 + RUNNERS]), doubts,
+        tuple(f.gap_mm for f in found[1 : 1 + RUNNERS]), doubts,
     )  # fmt: skip
 
 

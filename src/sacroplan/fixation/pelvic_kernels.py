@@ -8,22 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from sacroplan.fixation._depth_kernels import depth_at
 from sacroplan.fixation._exact_kernels import _segments
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _at(data, x, y, z):  # type: ignore[no-untyped-def]
-    """Trilinear value at a continuous index; -99 off the grid."""
-    ni, nj, nk = data.shape
-    if not (0.0 <= x < ni - 1 and 0.0 <= y < nj - 1 and 0.0 <= z < nk - 1):
-        return -99.0
-    i, j, k = int(x), int(y), int(z)
-    u, v, w = x - i, y - j, z - k
-    a = data[i, j, k] * (1 - w) + data[i, j, k + 1] * w
-    b = data[i, j + 1, k] * (1 - w) + data[i, j + 1, k + 1] * w
-    c = data[i + 1, j, k] * (1 - w) + data[i + 1, j, k + 1] * w
-    d = data[i + 1, j + 1, k] * (1 - w) + data[i + 1, j + 1, k + 1] * w
-    return (a * (1 - v) + b * v) * (1 - u) + (c * (1 - v) + d * v) * u
 
 
 @njit(cache=True, parallel=True)
@@ -52,9 +38,9 @@ def corridor_axes(  # type: ignore[no-untyped-def]
             # The narrowest places lie anywhere; a look at three of them throws most axes out.
             first = lengths[0]
             if (
-                _at(depth, gx + skip * sx, gy + skip * sy, gz + skip * sz) < need
-                or _at(depth, gx + first * sx, gy + first * sy, gz + first * sz) < need
-                or _at(
+                depth_at(depth, gx + skip * sx, gy + skip * sy, gz + skip * sz) < need
+                or depth_at(depth, gx + first * sx, gy + first * sy, gz + first * sz) < need
+                or depth_at(
                     depth, gx + 0.5 * first * sx, gy + 0.5 * first * sy, gz + 0.5 * first * sz
                 ) < need
             ):  # fmt: skip
@@ -64,7 +50,7 @@ def corridor_axes(  # type: ignore[no-untyped-def]
             nxt = 0
             bone, samples = 0.0, 0
             while nxt < lengths.shape[0]:
-                value = _at(depth, gx + t * sx, gy + t * sy, gz + t * sz)
+                value = depth_at(depth, gx + t * sx, gy + t * sy, gz + t * sz)
                 if value < need:
                     break
                 if value < low:
@@ -72,7 +58,7 @@ def corridor_axes(  # type: ignore[no-untyped-def]
                 ahead = max(step, value - low)
                 if w_bone != 0.0:
                     ahead = step
-                    bone += _at(hu, gx + t * sx, gy + t * sy, gz + t * sz)
+                    bone += depth_at(hu, gx + t * sx, gy + t * sy, gz + t * sz)
                     samples += 1
                 blocked = False
                 while nxt < lengths.shape[0] and lengths[nxt] <= t:

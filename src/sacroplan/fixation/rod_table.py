@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sacroplan import evidence
 from sacroplan.banner import BANNER
+from sacroplan.fixation.cross import CrossConnector
 from sacroplan.fixation.rods import RodPlan, arc_lengths
 from sacroplan.geometry.frames import FloatArray, unit
 
@@ -77,6 +79,7 @@ def table_text(
     plans: Sequence[RodPlan],
     by_bends: Mapping[str, Sequence[Bend]],
     by_connectors: Mapping[str, Sequence[Connector]],
+    cross: Sequence[CrossConnector] = (),
 ) -> str:
     """The cutting and bending table, plain text with the research-only words."""
     out = [BANNER, "", "Cutting and bending table. Lengths in mm from the cranial end.", ""]
@@ -92,20 +95,31 @@ def table_text(
         ]
         out += [f"  connector to {c.name}: {c.reach_mm:.0f}" for c in by_connectors[p.name]]
         out.append("")
+    out += [
+        f"{c.name.replace('_', '-')}: {c.span_mm:.0f} from rod to rod, at {c.left_at_mm:.0f} on the left "
+        f"rod and {c.right_at_mm:.0f} on the right one, arches {c.lift_mm:.0f} behind them"
+        for c in cross
+    ]
     return "\n".join(out)
 
 
-def four_rods(
-    heads: Mapping[str, Sequence[str]],
-) -> dict[str, tuple[list[str], list[str]]]:
-    """The four-rod technique [ROD-4]: per side the medial rod's heads and the lateral rod's.
+def four_rods(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The four-rod technique [ROD-4] on one side: the medial rod's heads and the lateral rod's.
 
-    The lateral rod runs from the lowest lumbar head to the iliac heads, the medial one through all
-    lumbar, S1 and S2AI heads. A side without an iliac head has no lateral rod.
+    The medial rod runs through all lumbar, S1 and S2AI heads, the lateral one from a side connector on
+    it to the iliac heads. Without an iliac head, or with fewer than two others, there is one rod.
     """
-    out = {}
-    for side, names in heads.items():
-        lateral = [n for n in names if n.startswith(("iliac", "iliolumbar"))]
-        medial = [n for n in names if n not in lateral]
-        out[side] = (medial, [*medial[-1:], *lateral] if lateral else [])
-    return out
+    lateral = [n for n in names if n.startswith(("iliac", "iliolumbar"))]
+    medial = [n for n in names if n not in lateral]
+    return (medial, lateral) if lateral and len(medial) > 1 else (list(names), [])
+
+
+def side_grip(plan: RodPlan, lateral: FloatArray) -> FloatArray:
+    """Where a lateral rod begins (3,): beside the medial rod's lowest head, in a side-to-side connector
+    [SP-FIX-12]. ``lateral`` : (3,) away from the midline."""
+    head = plan.rod.anchors[-1]
+    along = unit(plan.rod.anchors[-1] - plan.rod.anchors[-2])
+    out = unit(lateral - (lateral @ along) * along)
+    # Clear of the head itself: a connector's length higher up the rod.
+    up = evidence.value("SP-FIX-12", "from_head")
+    return np.asarray(head - up * along + evidence.value("SP-FIX-12", "beside") * out)

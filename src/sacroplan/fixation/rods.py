@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation.bone import Walls, walls_of
+from sacroplan.fixation.cross import CrossConnector
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import DEFAULT_FRAME, FloatArray, readonly, same_frame, unit
 from sacroplan.geometry.surface import Surface
@@ -93,8 +94,9 @@ class RodPlan:
         return self.rod.diameter_mm
 
     def metrics(self) -> Metrics:
-        """Figures under ``fixation.rod.<side>``."""
-        base, what = f"fixation.rod.{self.rod.side}", f"{self.rod.side} rod"
+        """Figures under ``fixation.rod.<side>``, or ``<side>_lateral`` of a second rod there."""
+        place = self.rod.name.removeprefix("rod_")
+        base, what = f"fixation.rod.{place}", f"{place.replace('_', ' ')} rod"
         least = evidence.value("ROD-2", "bend") * self.rod.diameter_mm
         over = evidence.value("ROD-2", "overhang")
         # A straight rod has no bend; unknown would say something else, so it is a word.
@@ -138,9 +140,10 @@ class RodPlan:
 
 @dataclass(frozen=True, eq=False)
 class Rods:
-    """All rods of a construct, left before right."""
+    """All rods of a construct, left before right, and the cross-connectors that join them."""
 
     plans: tuple[RodPlan, ...]
+    cross: tuple[CrossConnector, ...] = ()
 
     @property
     def rods(self) -> tuple[Rod, ...]:
@@ -157,6 +160,8 @@ class Rods:
         out: Metrics = {}
         for p in self.plans:
             out |= p.metrics()
+        for c in self.cross:
+            out |= c.metrics()
         return out
 
 
@@ -168,6 +173,7 @@ def plan_rods(
     implant: Surface | None = None,
     frame: str = DEFAULT_FRAME,
     names: Mapping[str, Sequence[str]] | None = None,
+    suffix: str = "",
 ) -> Rods:
     """One rod per side through its screw heads (cranial first), then through the implant's posts.
 
@@ -177,6 +183,7 @@ def plan_rods(
         gives its place only (axis None).
     diameter_mm : ROD-1 without it. bones, implant : closed surfaces to be kept clear of.
     names : ``left`` and ``right`` to the anchors' names, for doubts that say between which two.
+    suffix : behind the rods' names, such as ``_lateral``.
 
     The curve bends no tighter than ROD-2 and reaches ROD-2's overhang beyond its ends. Where bone is in
     the way it is pulled out along the screws; where the bend is too tight the curve leaves the heads
@@ -196,7 +203,7 @@ def plan_rods(
             raise PlanError(f"The {side} rod needs two or more screw heads or posts, not one.")
         held = len(heads.get(side, ()))
         called = list((names or {}).get(side, ())) or [f"head {n + 1}" for n in range(len(anchors))]
-        plans.append(_plan(side, anchors, held, diameter, walls, hull, frame, called))
+        plans.append(_plan(side, anchors, held, diameter, walls, hull, frame, called, suffix))
     if not plans:
         raise PlanError(
             "No side has screw heads or posts, so there is nothing to connect by a rod."
@@ -355,6 +362,7 @@ def _plan(
     implant: Walls | None,
     frame: str,
     names: Sequence[str],
+    suffix: str,
 ) -> RodPlan:
     wanted = np.array([np.asarray(a[0], dtype=np.float64) for a in anchors]).reshape(-1, 3)
     axes = [None if a[1] is None else unit(a[1]) for a in anchors]
@@ -362,6 +370,7 @@ def _plan(
     least = evidence.value("ROD-2", "bend") * diameter
     clear = evidence.value("SP-FIX-06", "bone")
     radius = 0.5 * diameter
+    called = f"{side}{suffix}".replace("_", " ")
     doubts: list[Doubt] = []
     points = wanted
     for limit in SMOOTHING:
@@ -378,7 +387,7 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.tight_bend",
-                f"The {side} rod bends to a radius of {tightest:.0f} mm (wanted {least:.0f} mm) between "
+                f"The {called} rod bends to a radius of {tightest:.0f} mm (wanted {least:.0f} mm) between "
                 f"{_pair(names, at, float(arc_lengths(line)[int(np.argmin(radii)) + 1]))}: bring its "
                 "heads into line or take a connector.", ("ROD-2",),
             )
@@ -387,7 +396,7 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.rod_near_bone",
-                f"The {side} rod comes within {bone_gap:.1f} mm of bone (wanted {clear:g} mm) between "
+                f"The {called} rod comes within {bone_gap:.1f} mm of bone (wanted {clear:g} mm) between "
                 f"{_pair(names, at, _nearest_arc(line, bones, radius))}: trim the "
                 "bone there or take higher heads.", ("SP-FIX-06",),
             )
@@ -407,7 +416,7 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.head_swing",
-                f"A head on the {side} rod must swing {max(wide):.0f} degrees (polyaxial heads reach "
+                f"A head on the {called} rod must swing {max(wide):.0f} degrees (polyaxial heads reach "
                 f"{most:g}).", ("SP-FIX-06",),
             )
         )  # fmt: skip
@@ -416,8 +425,8 @@ def _plan(
         doubts.append(
             Doubt(
                 "fixation", "fixation.rod_off_head",
-                f"The {side} rod runs {moved.max():.1f} mm beside a planned head, for its bend radius or to "
-                "clear bone: seat that screw higher or bend in theatre.", ("ROD-2", "SP-FIX-06"),
+                f"The {called} rod runs {moved.max():.1f} mm beside a planned head, for its bend radius or "
+                "to clear bone: seat that screw higher or bend in theatre.", ("ROD-2", "SP-FIX-06"),
             )
         )  # fmt: skip
     implant_gap = None
@@ -431,7 +440,7 @@ def _plan(
             doubts.append(
                 Doubt(
                     "fixation", "fixation.rod_meets_implant",
-                    f"The {side} rod runs {-implant_gap:.1f} mm into the implant away from its posts.",
+                    f"The {called} rod runs {-implant_gap:.1f} mm into the implant away from its posts.",
                     ("SP-FIX-06",),
                 )
             )  # fmt: skip
@@ -439,7 +448,7 @@ def _plan(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     turns = np.arccos(np.clip((direction[:-1] * direction[1:]).sum(axis=1), -1.0, 1.0))
     total = arc_lengths(line)[-1]
-    rod = Rod(f"rod_{side}", side, readonly(line), diameter, readonly(place), frame)  # type: ignore[arg-type]
+    rod = Rod(f"rod_{side}{suffix}", side, readonly(line), diameter, readonly(place), frame)  # type: ignore[arg-type]
     return RodPlan(
         rod, tightest, float(np.degrees(turns.sum())), (float(at[0]), float(total - at[-1])), bone_gap,
         implant_gap, tuple(swing), tuple(float(m) for m in moved), tuple(doubts),

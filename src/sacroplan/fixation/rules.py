@@ -49,6 +49,18 @@ class Rule:
         return Metric(self.value, self.unit, label, self.rows, low, high)
 
 
+def broken(name: str, rules: tuple[Rule, ...]) -> tuple[Doubt, ...]:
+    """One doubt for every rule that the screw ``name`` breaks."""
+    return tuple(
+        Doubt(
+            "fixation", f"fixation.rule.{r.name}",
+            f"{name}: {r.name.replace('_', ' ')} {r.value:.1f} {r.unit}, wanted "
+            f"{'at least' if r.at_least else 'at most'} {r.limit:g}.", r.rows,
+        )
+        for r in rules if r.margin < -1e-6
+    )  # fmt: skip
+
+
 def rule_metrics(base: str, what: str, rules: tuple[Rule, ...]) -> Metrics:
     """Rules as figures ``<base>.<name>``."""
     return {f"{base}.{r.name}_{_suffix(r.unit)}": r.metric(what) for r in rules}
@@ -118,6 +130,28 @@ def metal_gap(screw: Screw, metal: Metal) -> float:
         np.array(metal.end, dtype=np.float64),
     )  # fmt: skip
     return float(gap) - 0.5 * screw.diameter_mm - metal.radius_mm
+
+
+def axis_room(starts: FloatArray, ends: FloatArray, obstacles: Obstacles) -> FloatArray:
+    """Distance (n,) in mm of axes from ``starts`` to ``ends`` (n, 3) to cuts, vessels and the surface of
+    other metal; inf without any. A screw of a smaller radius touches nothing."""
+    from sacroplan.fixation._exact_kernels import segment_gaps
+
+    a = np.ascontiguousarray(starts, dtype=np.float64).reshape(-1, 3)
+    b = np.ascontiguousarray(ends, dtype=np.float64).reshape(-1, 3)
+    room = np.full(len(a), np.inf)
+    for surface in (*obstacles.cuts, *(obstacles.vessels or {}).values()):
+        room = np.minimum(room, walls_of(surface).gaps(a, b)[0])
+    if obstacles.metal:
+        metal = obstacles.metal
+        gaps = np.empty(len(a))
+        segment_gaps(
+            a, b, np.array([m.start for m in metal], dtype=np.float64),
+            np.array([m.end for m in metal], dtype=np.float64),
+            np.array([m.radius_mm for m in metal], dtype=np.float64), gaps,
+        )  # fmt: skip
+        room = np.minimum(room, gaps)
+    return room
 
 
 def conflicts(
@@ -238,14 +272,7 @@ def pelvic_rules(
     for name, vessel in sorted((obstacles.vessels or {}).items()):
         gap = surface_gap(vessel, screw.entry, screw.tip) - radius
         rules.append(Rule(f"to_{name}", gap, 0.0, True, "mm", ("GR-03",)))
-    doubts = tuple(
-        Doubt(
-            "fixation", f"fixation.rule.{r.name}",
-            f"{screw.name}: {r.name.replace('_', ' ')} {r.value:.1f} {r.unit}, wanted "
-            f"{'at least' if r.at_least else 'at most'} {r.limit:g}.", r.rows,
-        )
-        for r in rules if r.margin < -1e-6
-    )  # fmt: skip
+    doubts = broken(screw.name, tuple(rules))
     missing = [n for n in ("GSN", "HJC") if f"{n}_{letter}" not in points]
     if missing:
         doubts += (

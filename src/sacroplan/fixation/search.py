@@ -2,7 +2,8 @@
 
 Everything here is in *local* axes (x anterior, y cranial, z lateral of the side planned), so that left
 and right are one problem and a case moved as a whole gives the same screws. The sweep finds where to
-look; every figure that is printed comes from exact distances between axis and mesh.
+look; every figure that is printed comes from exact distances between axis and mesh. Only axes whose
+driver can come from behind are looked at.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import PlanError
-from sacroplan.fixation.bone import Bone
-from sacroplan.geometry import frames
+from sacroplan.fixation.terrain import (
+    FIELD_MM,
+    Ground,
+    Keep,
+    Window,
+    cone,
+    entries,
+    first_met,
+    open_ways,
+    sweep_field,
+)
 from sacroplan.geometry.frames import FloatArray, perpendicular, unit
-from sacroplan.geometry.surface import Surface, concatenate
-from sacroplan.geometry.tree import FaceTree, face_tree
-from sacroplan.geometry.volume import Volume, VolumeGeometry, grid_around
+from sacroplan.geometry.volume import Volume
 from sacroplan.parallel import ALL_CORES
-
-FIELD_MM = 1.25
-"""Grid of the sweep's field; exact refinement follows, so it must only lead to the right hill."""
 
 FIELD_SLACK_MM = 0.6
 """The field may read this much too shallow between its points; no axis is lost for that."""
@@ -42,17 +47,20 @@ HILLS = 10
 """Hills whose very top is looked for."""
 
 SHAKEN = 4
-SHAKES = (3.0, 1.5, 0.7, 0.3)
+SHAKES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.3)
 """How far (mm and degrees) round a top is looked for a better one."""
 
-SHAKE_ROUNDS, SHAKE_DRAWS = 4, 250
-"""Looks of each size, and axes a look."""
+SHAKE_ROUNDS, SHAKE_DRAWS, MOST_LOOKS = 2, 1000, 30
+"""Looks of each size without a find after which it is given up, axes a look, and looks of a size in all."""
 
 ROUNDS = 30
 """Steps of one size that a climb takes at most; 30 mm cross every entry field."""
 
 BACK_MM = 25.0
 """Lines are followed to the bone from so far behind it."""
+
+LOOKED_AT, BLOCK = 20_000, 500
+"""Axes of a sweep from which starts are taken, and how many at once."""
 
 APART_MM, APART_DEG = 4.0, 4.0
 """Axes that differ by less are one hill."""
@@ -62,9 +70,6 @@ REFINE = ((1.0, 1.0), (0.5, 0.5), (0.25, 0.25), (0.1, 0.1))
 
 ToWorld = Callable[[FloatArray], FloatArray]
 """Local points (n, 3) to LPS."""
-
-FREE_WAY_START_MM = 3.0
-"""Behind the entry the driver's way is looked at from here on; nearer, the entry's own cortex is met."""
 
 
 @dataclass(frozen=True)
@@ -86,70 +91,6 @@ def weights(aim: str) -> Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class Keep:
-    """Segments (n, 3) to (n, 3) that an axis must keep ``mm`` (n,) away from: screws, wires, the
-    femoral head (a segment of no length), the notch's apex."""
-
-    starts: FloatArray
-    ends: FloatArray
-    mm: FloatArray
-
-    @staticmethod
-    def of(rows: Sequence[tuple[FloatArray, FloatArray, float]]) -> Keep:
-        """From (start, end, distance of the axis) rows."""
-        a = np.array([r[0] for r in rows], dtype=np.float64).reshape(-1, 3)
-        b = np.array([r[1] for r in rows], dtype=np.float64).reshape(-1, 3)
-        return Keep(a, b, np.array([r[2] for r in rows], dtype=np.float64))
-
-    def clear(
-        self, starts: FloatArray, ends: FloatArray, slack_mm: float = 0.0
-    ) -> npt.NDArray[np.bool_]:
-        """(n,) whether axes from ``starts`` to ``ends`` (n, 3) keep all distances."""
-        from sacroplan.fixation._exact_kernels import clear_of
-
-        out = np.empty(len(starts), dtype=np.bool_)
-        clear_of(
-            np.ascontiguousarray(starts), np.ascontiguousarray(ends), self.starts, self.ends,
-            np.maximum(self.mm - slack_mm, 0.0), out,
-        )  # fmt: skip
-        return out
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """Where entries may lie and axes may point, local axes.
-
-    Attributes
-    ----------
-    centre : (3,) of the entry field; low, high : (3,) its box about it, in the columns of ``axes``.
-    aim : (3,) usual direction; within ``free_deg`` of it directions cost nothing, beyond ``penalty``
-        mm per degree, beyond ``cone_deg`` none is looked at.
-    skip_mm : clearance counts from here behind the entry.
-    """
-
-    centre: FloatArray
-    axes: FloatArray
-    low: FloatArray
-    high: FloatArray
-    aim: FloatArray
-    cone_deg: float
-    free_deg: float
-    penalty: float
-    skip_mm: float
-
-    def has(self, points: FloatArray) -> npt.NDArray[np.bool_]:
-        """(n,) whether points (n, 3) lie in the entry field."""
-        p = (points - self.centre) @ self.axes
-        return np.asarray(np.all((p >= self.low) & (p <= self.high), axis=1))
-
-    def cost(self, directions: FloatArray) -> FloatArray:
-        """(m,) cost of directions (m, 3); inf beyond the cone."""
-        off = np.degrees(np.arccos(np.clip(directions @ self.aim, -1.0, 1.0)))
-        cost = self.penalty * np.maximum(0.0, off - self.free_deg)
-        return np.where(off > self.cone_deg + 1e-9, np.inf, cost)
-
-
-@dataclass(frozen=True, eq=False)
 class Found:
     """One axis: entry and direction (local), length, exact least distance of the axis to walls."""
 
@@ -158,76 +99,6 @@ class Found:
     length_mm: float
     gap_mm: float
     score: float
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """What a search runs on: the bone, where its outside may be entered, obstacles to the driver.
-
-    ``doors`` is a tree over the surface that entries lie on; ``scenery`` over all bone near by.
-    """
-
-    bone: Bone
-    doors: FaceTree
-    scenery: FaceTree
-
-
-def ground(bone: Bone, doors: Sequence[Surface], scenery: Sequence[Surface]) -> Ground:
-    """Prepare trees for entries and for the driver's way."""
-    return Ground(bone, face_tree(concatenate(list(doors))), face_tree(concatenate(list(scenery))))
-
-
-def cone(aim: FloatArray, half_deg: float, step_deg: float) -> FloatArray:
-    """Directions (m, 3) within ``half_deg`` of ``aim``, about ``step_deg`` apart."""
-    u = perpendicular(aim)
-    return frames.cone(aim, u, np.cross(aim, u), half_deg, step_deg)
-
-
-def entries(field: Ground, window: Window, step_mm: float) -> FloatArray:
-    """Points (n, 3) of the outer surface in the entry field, about ``step_mm`` apart, as met by
-    lines along the usual direction."""
-    u = perpendicular(window.aim)
-    v = np.cross(window.aim, u)
-    corners = np.array(
-        [[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64
-    )
-    box = (window.low + corners * (window.high - window.low)) @ window.axes.T
-    reach_u, reach_v = np.abs(box @ u).max(), np.abs(box @ v).max()
-    a = np.arange(-reach_u, reach_u + step_mm, step_mm)
-    b = np.arange(-reach_v, reach_v + step_mm, step_mm)
-    a, b = (m.ravel() for m in np.meshgrid(a, b, indexing="ij"))
-    back = float(np.abs(box @ window.aim).max()) + 30.0
-    origin = window.centre + a[:, None] * u + b[:, None] * v - back * window.aim
-    return first_met(field, origin, np.broadcast_to(window.aim, origin.shape), window)[0]
-
-
-def first_met(
-    field: Ground, origins: FloatArray, directions: FloatArray, window: Window
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Entry points where lines first meet the doors inside the window's field; which lines do."""
-    distance, _ = field.doors.first_hits(origins, directions, 0.0)
-    met = np.isfinite(distance)
-    points = origins + np.where(met, distance, 0.0)[:, None] * directions
-    met &= window.has(points)
-    return np.ascontiguousarray(points[met]), met
-
-
-def sweep_field(
-    field: Ground, window: Window, longest_mm: float
-) -> tuple[VolumeGeometry, npt.NDArray[np.float32]]:
-    """Grid over everything an axis of the window can reach, and its depth (float32)."""
-    corners = np.array(
-        [[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64
-    )
-    box = window.centre + (window.low + corners * (window.high - window.low)) @ window.axes.T
-    rim = cone(window.aim, window.cone_deg, window.cone_deg / 2.0)
-    far = (box[:, None] + longest_mm * rim).reshape(-1, 3)
-    reach = np.concatenate([box, far])
-    # Axes are straight and stay between their ends; outside the bone there is nothing to find.
-    low = np.min([s.bounds[0] for s in field.bone.solids], axis=0) - 2.0
-    high = np.max([s.bounds[1] for s in field.bone.solids], axis=0) + 2.0
-    grid = grid_around(np.clip(reach, low, high), FIELD_MM, 2.0, field.bone.frame)
-    return grid, field.bone.depth(grid)
 
 
 def search(
@@ -257,7 +128,7 @@ def search(
     relaxed = need_mm - FIELD_SLACK_MM
     climbed = [
         refine(field, window, p, d, lengths, relaxed, keep, aim, REFINE[:1], bone_of)
-        for p, d in _distinct(*swept, STARTS, APART_MM, APART_DEG)
+        for p, d in _distinct(field, *swept, STARTS, APART_MM, APART_DEG)
     ]
     hills = _hills([f for f in climbed if f is not None])[:HILLS]
     tops = [
@@ -279,13 +150,18 @@ def shake(
     aim: Weights,
     bone_of: tuple[Volume, ToWorld] | None = None,
 ) -> Found:
-    """Look round a top in all directions at once: a climb by single steps stops on sharp ridges.
+    """Look round a top in all directions at once: a climb by single steps stops on sharp ridges, and
+    where bone bars the driver's way to one side.
 
     The directions are drawn once and for all, so the result does not depend on chance.
     """
     rng = np.random.default_rng(0)
     for size in SHAKES:
-        for _ in range(SHAKE_ROUNDS):
+        misses = 0
+        for _ in range(MOST_LOOKS):
+            if misses == SHAKE_ROUNDS:
+                break
+            misses += 1
             move = rng.uniform(-size, size, (SHAKE_DRAWS, 4))
             u = perpendicular(found.direction)
             v = np.cross(found.direction, u)
@@ -300,12 +176,13 @@ def shake(
             score, gap, length = measure(
                 field, window, points, directions, lengths, need_mm, keep, aim, bone_of, found.score
             )
-            k = int(np.argmax(np.round(score, 9)))
-            if not score[k] > found.score + 1e-6:
+            k = _best_open(field, points, directions, score, found.score)
+            if k is None:
                 continue
             found = Found(
                 points[k], directions[k], float(length[k]), float(gap[k]), float(score[k])
             )
+            misses = 0
     return found
 
 
@@ -316,7 +193,7 @@ def pool(
     swept = _sweep(field, window, lengths, need_mm, keep, aim, None)
     if swept is None:
         return []
-    starts = _distinct(*swept, POOL, ENTRY_MM, 2.0 * ANGLE_DEG)
+    starts = _distinct(field, *swept, POOL, ENTRY_MM, 2.0 * ANGLE_DEG)
     p = np.array([s for s, _ in starts]).reshape(-1, 3)
     d = np.array([s for _, s in starts]).reshape(-1, 3)
     score, gap, length = measure(field, window, p, d, lengths, need_mm, keep, aim)
@@ -367,6 +244,15 @@ def _sweep(
     return score, index_of, doors, directions
 
 
+def _best_open(
+    field: Ground, points: FloatArray, directions: FloatArray, score: FloatArray, above: float
+) -> int | None:
+    """The best of the axes that score more than ``above`` and leave the driver its way."""
+    better = np.flatnonzero(score > above + 1e-6)
+    better = better[open_ways(field, points[better], directions[better])]
+    return int(better[np.argmax(np.round(score[better], 9))]) if len(better) else None
+
+
 def _hills(found: list[Found]) -> list[Found]:
     """Best first, without those that ended on the hill of a better one."""
     found = sorted(found, key=lambda f: -round(f.score, 6))
@@ -383,6 +269,7 @@ def _differ(a: Found, b: Found) -> bool:
 
 
 def _distinct(
+    field: Ground,
     score: FloatArray,
     index: npt.NDArray[np.int32],
     doors: FloatArray,
@@ -391,16 +278,21 @@ def _distinct(
     mm: float,
     deg: float,
 ) -> list[tuple[FloatArray, FloatArray]]:
-    """The best ``count`` axes (entry, direction) that lie ``mm`` or ``deg`` from each other."""
+    """The best ``count`` axes (entry, direction) that lie ``mm`` or ``deg`` from each other and leave the
+    driver its way."""
     flat = np.flatnonzero(index.ravel() >= 0)
     if not len(flat):
         return []
-    order = flat[np.argsort(-np.round(score.ravel()[flat], 4), kind="stable")][:20000]
+    order = flat[np.argsort(-np.round(score.ravel()[flat], 4), kind="stable")][:LOOKED_AT]
     p, d = np.divmod(order, score.shape[1])
     alive = np.ones(len(order), dtype=bool)
     cosine = np.cos(np.radians(deg))
     kept: list[tuple[FloatArray, FloatArray]] = []
     for n in range(len(order)):
+        if n % BLOCK == 0:
+            # The driver's way is looked at block by block: most lists end long before their last.
+            block = n + np.flatnonzero(alive[n : n + BLOCK])
+            alive[block] = open_ways(field, doors[p[block]], directions[d[block]])
         if not alive[n]:
             continue
         kept.append((doors[p[n]], directions[d[n]]))
@@ -519,24 +411,9 @@ def refine(
             score, gaps, sizes = measure(
                 field, window, points, directions, lengths, need_mm, keep, aim, bone_of, top
             )
-            k = int(np.argmax(np.round(score, 9)))
-            if not score[k] > top + 1e-6:
+            k = _best_open(field, points, directions, score, top)
+            if k is None:
                 break
             top, p, d = float(score[k]), points[k], directions[k]
             gap, length = float(gaps[k]), float(sizes[k])
     return Found(p, d, length, gap, top) if np.isfinite(top) else None
-
-
-def free_way(field: Ground, found: Found, way_mm: float, radius_mm: float) -> bool:
-    """Whether a driver of ``radius_mm`` can come from behind: no bone in its way."""
-    u = perpendicular(found.direction)
-    v = np.cross(found.direction, u)
-    turn = 2.0 * np.pi * np.arange(8) / 8
-    ring = radius_mm * (np.cos(turn)[:, None] * u + np.sin(turn)[:, None] * v)
-    origins = found.entry + np.concatenate([np.zeros((1, 3)), ring])
-    back = np.broadcast_to(-found.direction, origins.shape)
-    distance, _ = field.scenery.first_hits(origins, np.ascontiguousarray(back), FREE_WAY_START_MM)
-    # The rim of the driver starts at the height of an oblique entry's higher side.
-    start = np.where(np.arange(len(origins)) == 0, 0.0, 8.0)
-    blocked = (distance < way_mm) & (distance > FREE_WAY_START_MM + start)
-    return not bool(blocked.any())

@@ -11,7 +11,7 @@ from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation import screws
 from sacroplan.fixation.clearance import axis_depths, clearance, iliac_grade, mean_hu
-from sacroplan.fixation.corridor import ScrewPlan
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.fixation.screws import Screw
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, cone, same_frame, unit
 from sacroplan.geometry.surface import Surface
@@ -200,7 +200,7 @@ def _wing_screws(
 
     near = np.linalg.norm(work.vertices - local(cut.point), axis=1) < sizes[-1] + 40.0
     grid = grid_around(work.vertices[near], FIELD_MM, 3.0, frame)
-    field = distance_field(work, grid)
+    depth = -distance_field(work, grid).values
     progress(0.4, f"Wing screws {side}: search")
 
     def search(at: FloatArray, directions: FloatArray) -> FloatArray:
@@ -208,7 +208,7 @@ def _wing_screws(
         cosine = np.maximum(directions @ inward, 0.05)
         out = np.empty((len(at), len(directions), 2))
         face_axes(
-            field.values, grid.origin, FIELD_MM, local(at),
+            depth, grid.origin, FIELD_MM, local(at),
             np.ascontiguousarray(directions @ local_axes), need + 0.1, (need + 0.4) / cosine,
             local(np.array(keep_points).reshape(-1, 3)), np.array(keep_mm), sizes, FIELD_MM, out,
         )  # fmt: skip
@@ -369,6 +369,7 @@ def assess_wing_screw(
         exact.purchase_mm, float(np.degrees(np.arctan2(sign * d[2], d[0]))),
         float(np.degrees(np.arcsin(np.clip(d[1], -1.0, 1.0)))), None, None, None, None, None,
         None if volume is None else mean_hu(screw, volume), safety, None, None, tuple(own),
+        start_mm=exact.start_mm, breach_at=exact.breach_at,
     )  # fmt: skip
 
 

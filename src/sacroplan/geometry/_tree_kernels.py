@@ -1,8 +1,8 @@
 """Compiled loops over the faces of a surface: a tree of boxes, face pairs that cross, rays.
 
-The tree is complete and implicit: faces are sorted along a space-filling curve, leaf ``n`` holds the
-sorted faces ``n * LEAF`` and on, node ``k`` has the children ``2 k + 1`` and ``2 k + 2``. Serial on
-purpose: the same input gives the same bytes.
+The tree is complete and implicit: faces are sorted so that every node's halves lie on two sides of a
+plane across its widest axis, leaf ``n`` holds the sorted faces ``n * LEAF`` and on, node ``k`` has the
+children ``2 k + 1`` and ``2 k + 2``. Serial on purpose: the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,63 @@ import numpy as np
 from numba import njit
 
 LEAF = 4
+
+
+@njit(cache=True, nogil=True)
+def _part(values, order, low, high, middle):  # type: ignore[no-untyped-def]
+    """Put the ``middle``-th of ``order[low:high]`` by value in its place, the smaller before it
+    (Hoare's selection)."""
+    left, right = low, high - 1
+    while left < right:
+        a, b, c = values[order[left]], values[order[(left + right) // 2]], values[order[right]]
+        pivot = max(min(a, b), min(max(a, b), c))
+        i, j = left, right
+        while i <= j:
+            while values[order[i]] < pivot:
+                i += 1
+            while values[order[j]] > pivot:
+                j -= 1
+            if i <= j:
+                order[i], order[j] = order[j], order[i]
+                i += 1
+                j -= 1
+        if middle <= j:
+            right = j
+        elif middle >= i:
+            left = i
+        else:
+            break
+
+
+@njit(cache=True, nogil=True)
+def halve(centres, leaves, order):  # type: ignore[no-untyped-def]
+    """Sort ``order`` (n,) for a tree of ``leaves`` over the faces' ``centres`` (3, n)."""
+    n = order.shape[0]
+    stack = np.empty((64, 2), dtype=np.int64)
+    top = 0
+    stack[0, 0], stack[0, 1] = 0, leaves
+    while top >= 0:
+        leaf, count = stack[top, 0], stack[top, 1]
+        top -= 1
+        low, high = leaf * LEAF, min((leaf + count) * LEAF, n)
+        if high - low <= LEAF:
+            continue
+        half = count // 2
+        middle = low + half * LEAF
+        if middle < high:
+            axis, widest = 0, -1.0
+            for k in range(3):
+                least, most = np.inf, -np.inf
+                for f in range(low, high):
+                    least = min(least, centres[k, order[f]])
+                    most = max(most, centres[k, order[f]])
+                if most - least > widest:
+                    axis, widest = k, most - least
+            _part(centres[axis], order, low, high, middle)
+            top += 1
+            stack[top, 0], stack[top, 1] = leaf + half, half
+        top += 1
+        stack[top, 0], stack[top, 1] = leaf, half
 
 
 @njit(cache=True, nogil=True)
@@ -120,40 +177,65 @@ def crossing_pairs(v, faces, low, high, first_leaf, node_low, node_high, depth, 
     return found
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _enters(low, high, o, inverse, start, far):  # type: ignore[no-untyped-def]
+    """Distance at which a ray enters a box between ``start`` and ``far``; inf where it misses.
+
+    An empty node's box is inside out and without bounds: every ray would seem to enter it.
+    """
+    near = start
+    if low[0] > high[0]:
+        return np.inf
+    for axis in range(3):
+        a = (low[axis] - o[axis]) * inverse[axis]
+        b = (high[axis] - o[axis]) * inverse[axis]
+        near = max(near, min(a, b))
+        far = min(far, max(a, b))
+    return near if near <= far + 1e-9 else np.inf
+
+
 @njit(cache=True, nogil=True)
 def first_hits(  # type: ignore[no-untyped-def]
-    v, faces, first_leaf, node_low, node_high, origins, directions, start, distance, face
+    v, faces, first_leaf, node_low, node_high, origins, directions, start, reach, distance, face
 ):
-    """Nearest face met by each ray beyond ``start``; ``distance`` inf and ``face`` -1 where none."""
+    """Nearest face met by each ray beyond ``start`` and before ``reach``; ``distance`` inf and ``face``
+    -1 where none. The nearer box is opened first, so that the first face met hides the rest."""
     stack = np.empty(128, dtype=np.int64)
+    bound = np.empty(128)
+    inverse = np.empty(3)
     n = faces.shape[0]
     for r in range(origins.shape[0]):
         o = origins[r]
         d = directions[r]
-        best = np.inf
+        for axis in range(3):
+            # Along a box's side: far off on one side of it or the other, or within.
+            inverse[axis] = 1.0 / d[axis] if abs(d[axis]) > 1e-15 else 1e15
+        best = reach
         hit = -1
         top = 0
         stack[0] = 0
+        bound[0] = start
         while top >= 0:
             node = stack[top]
+            near = bound[top]
             top -= 1
-            near, far = start, best
-            for axis in range(3):
-                if abs(d[axis]) < 1e-15:
-                    if o[axis] < node_low[node, axis] or o[axis] > node_high[node, axis]:
-                        near, far = 1.0, 0.0
-                else:
-                    a = (node_low[node, axis] - o[axis]) / d[axis]
-                    b = (node_high[node, axis] - o[axis]) / d[axis]
-                    near = max(near, min(a, b))
-                    far = min(far, max(a, b))
-            if near > far + 1e-9:
+            if near > best + 1e-9:
                 continue
             if node < first_leaf:
-                top += 1
-                stack[top] = 2 * node + 1
-                top += 1
-                stack[top] = 2 * node + 2
+                one, two = 2 * node + 1, 2 * node + 2
+                c1 = _enters(node_low[one], node_high[one], o, inverse, start, best)
+                c2 = _enters(node_low[two], node_high[two], o, inverse, start, best)
+                if c1 < c2:
+                    one, two = two, one
+                    c1, c2 = c2, c1
+                if c1 < np.inf:
+                    top += 1
+                    stack[top] = one
+                    bound[top] = c1
+                if c2 < np.inf:
+                    top += 1
+                    stack[top] = two
+                    bound[top] = c2
                 continue
             first = (node - first_leaf) * LEAF
             for g in range(first, min(first + LEAF, n)):
@@ -161,7 +243,7 @@ def first_hits(  # type: ignore[no-untyped-def]
                 if t > start and t < best:
                     best = t
                     hit = g
-        distance[r] = best
+        distance[r] = best if hit >= 0 else np.inf
         face[r] = hit
 
 

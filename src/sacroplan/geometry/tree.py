@@ -19,7 +19,7 @@ MOST_PAIRS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class FaceTree:
-    """Faces sorted along a space-filling curve, and boxes above them.
+    """Faces sorted into halves of halves, and boxes above them.
 
     ``order`` (m,) gives the original number of each sorted face.
     """
@@ -48,9 +48,14 @@ class FaceTree:
         return int(count), self.order[pairs[: min(count, 100)]]
 
     def first_hits(
-        self, origins: FloatArray, directions: FloatArray, start_mm: float
+        self,
+        origins: FloatArray,
+        directions: FloatArray,
+        start_mm: float,
+        reach_mm: float = np.inf,
     ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Distance (n,) and original face (n,) first met by each ray beyond ``start_mm``.
+        """Distance (n,) and original face (n,) first met by each ray beyond ``start_mm``, before
+        ``reach_mm``.
 
         ``directions`` (n, 3) are unit vectors; inf and -1 where a ray meets nothing.
         """
@@ -61,7 +66,7 @@ class FaceTree:
         _kernels.first_hits(
             self.surface.vertices, self.faces, self.first_leaf, self.node_low, self.node_high,
             np.ascontiguousarray(origins), np.ascontiguousarray(directions), start_mm,
-            distance, face,
+            reach_mm, distance, face,
         )  # fmt: skip
         return distance, np.where(face >= 0, self.order[face], -1)
 
@@ -72,30 +77,14 @@ def face_tree(surface: Surface) -> FaceTree:
 
     corners = surface.triangles
     low, high = corners.min(axis=1), corners.max(axis=1)
-    order = np.argsort(_curve(0.5 * (low + high)), kind="stable")
-    low, high = np.ascontiguousarray(low[order]), np.ascontiguousarray(high[order])
     leaves = 1
-    while leaves * _kernels.LEAF < len(order):
+    while leaves * _kernels.LEAF < len(low):
         leaves *= 2
+    order = np.arange(len(low))
+    _kernels.halve(np.ascontiguousarray((low + high).T), leaves, order)
+    low, high = np.ascontiguousarray(low[order]), np.ascontiguousarray(high[order])
     node_low = np.full((2 * leaves - 1, 3), np.inf)
     node_high = np.full((2 * leaves - 1, 3), -np.inf)
     _kernels.fill_tree(low, high, leaves - 1, node_low, node_high)
     faces = np.ascontiguousarray(surface.faces[order])
     return FaceTree(surface, order, faces, low, high, leaves - 1, node_low, node_high)
-
-
-def _curve(points: FloatArray) -> npt.NDArray[np.uint64]:
-    """(n,) Morton numbers, 21 bits an axis."""
-    span = np.maximum(points.max(axis=0) - points.min(axis=0), 1e-9)
-    cell = ((points - points.min(axis=0)) / span * (2**21 - 1)).astype(np.uint64)
-    code = np.zeros(len(points), dtype=np.uint64)
-    for axis in range(3):
-        x = cell[:, axis]
-        # Spread the bits two places apart (the usual magic numbers).
-        for shift, mask in (
-            (32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
-            (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249),
-        ):  # fmt: skip
-            x = (x | (x << np.uint64(shift))) & np.uint64(mask)
-        code |= x << np.uint64(axis)
-    return code

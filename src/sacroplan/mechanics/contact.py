@@ -63,14 +63,6 @@ class ContactState:
     iterations: int
     residual: float
 
-    def first(self, count: int) -> ContactState:
-        """The state of the first ``count`` pairs."""
-        return replace(
-            self, pressure_mpa=self.pressure_mpa[:count], shear_mpa=self.shear_mpa[:count],
-            slip_mm=self.slip_mm[:count], opening_mm=self.opening_mm[:count],
-            sliding=self.sliding[:count],
-        )  # fmt: skip
-
     def resultant_n(self, contact: Contact, seat: int | None = None) -> FloatArray:
         """(3,) N force of the pressure on the implant's side, of one seat or of all."""
         at = slice(None) if seat is None else contact.seat == seat

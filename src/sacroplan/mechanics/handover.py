@@ -112,7 +112,7 @@ def turned_contact(contact: Contact, axes: AxisFrame) -> Contact:
 
 def contact_decks(healing: HealingResult, axes: AxisFrame) -> dict[str, bytes]:
     """One deck per frictional stage: friction remembers, so a case may not follow another."""
-    contact = turned_contact(healing.contact, axes)
+    contact = turned_contact(healing.parted.contact, axes)
     out = {}
     for c, case in enumerate(healing.model.cases):
         problem, _ = turned(healing.model, axes, [c])

@@ -21,7 +21,6 @@ from sacroplan.mechanics.figures import (
     motion_figures,
 )
 from sacroplan.mechanics.interfaces import Contact, Parted, part_interface, require_held
-from sacroplan.mechanics.joints import followed, together
 from sacroplan.mechanics.problem import Problem
 from sacroplan.metrics import Metric, Metrics
 from sacroplan.progress import Progress, part, silent
@@ -55,8 +54,7 @@ class HealingResult:
 
     Attributes
     ----------
-    parted : the parted mesh and the seats' contact pairs, local frame.
-    contact : these pairs, then those of joints and ligaments if they are in contact.
+    parted : the parted mesh and its contact pairs, local frame.
     model : both frictional cases solved on it.
     states : one per frictional case.
     table : one row per stage.
@@ -64,7 +62,6 @@ class HealingResult:
     """
 
     parted: Parted
-    contact: Contact
     model: Solved
     states: tuple[ContactState, ...]
     table: tuple[Mapping[str, str | float], ...]
@@ -194,16 +191,12 @@ def heal(
     require_held(parted.mesh)
     problem = carried_over(bonded.problem, parted, tuple(index))
     names = tuple(bonded.cases[c].title for c in index)
-    contact = parted.contact
-    if bonded.joints is not None:
-        contact = together(contact, followed(bonded.joints.contact, parted))
-    solution, states = solve_contact(problem, contact, names, part(progress, 0.0, 0.9))
-    states = tuple(s.first(len(parted.contact.pairs)) for s in states)
+    solution, states = solve_contact(problem, parted.contact, names, part(progress, 0.0, 0.9))
     endplate = np.zeros(len(parted.mesh.nodes))
     endplate[parted.kept] = bonded.endplate
     model = replace(
         bonded, name="frictional", problem=problem, solution=solution, endplate=endplate,
-        cases=tuple(bonded.cases[c] for c in index), doubts=(), joints=None, states=(),
+        cases=tuple(bonded.cases[c] for c in index), doubts=(),
     )  # fmt: skip
 
     own: Metrics = dict(motion_figures(model))
@@ -247,4 +240,4 @@ def heal(
         table.append(_row(stage, source, seats, fatigue))
     columns = list(dict.fromkeys(k for row in table for k in row))
     even = tuple({k: row.get(k, "") for k in columns} for row in table)
-    return HealingResult(parted, contact, model, states, even, figures, tuple(doubts))
+    return HealingResult(parted, model, states, even, figures, tuple(doubts))

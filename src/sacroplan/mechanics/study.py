@@ -105,6 +105,11 @@ def _checked(inp: MechanicsInput) -> None:
         *inp.porous.values(),
         *([inp.implant_core] if inp.implant_core is not None else []),
     )
+    if inp.options.healing and inp.options.joints == "contact":
+        raise MechanicsError(
+            'The frictional stages (healing = true) are computed with joints = "bonded" only; run '
+            "joints in contact as a study of its own."
+        )
     if inp.implant_core is None and not inp.rods:
         raise MechanicsError("There is neither an implant nor a rod: nothing is reconstructed.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from sacroplan.fixation.pelvic_kernels import _at
+from sacroplan.fixation._depth_kernels import depth_at
 
 
 @njit(cache=True, parallel=True)
@@ -37,14 +37,14 @@ def breaches(  # type: ignore[no-untyped-def]
             x = entries[n, 0] + t * d[0]
             y = entries[n, 1] + t * d[1]
             z = entries[n, 2] + t * d[2]
-            inside = _at(depth, (x - lows[0]) / h, (y - lows[1]) / h, (z - lows[2]) / h)
+            inside = depth_at(depth, (x - lows[0]) / h, (y - lows[1]) / h, (z - lows[2]) / h)
             # The thread can stand out by no more than its radius beyond the axis's own depth.
             if radius - inside > most:
                 for k in range(ring.shape[0]):
                     ox = radius * (ring[k, 0] * ux + ring[k, 1] * vx)
                     oy = radius * (ring[k, 0] * uy + ring[k, 1] * vy)
                     oz = radius * (ring[k, 0] * uz + ring[k, 1] * vz)
-                    out = -_at(
+                    out = -depth_at(
                         depth,
                         (x + ox - lows[0]) / h,
                         (y + oy - lows[1]) / h,

@@ -13,6 +13,7 @@ from sacroplan.geometry.frames import Axis
 from sacroplan.geometry.primitives import prism
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.metrics import Metrics
+from sacroplan.report import accuracy
 from sacroplan.report import compare as stability
 from sacroplan.report import options as choices
 from sacroplan.report.model import (
@@ -134,6 +135,7 @@ class Results:
         self.mechanics = context.result("mechanics")
         self.compare = context.result("compare")
         self.prints = context.result("print")
+        self.navigation = context.result("navigation")
         self.records: Mapping[str, StageRecord] = context.records
         self.case_id = context.config.case.id
         self.config = context.config
@@ -141,6 +143,7 @@ class Results:
 
 def scene(r: Results) -> tuple[ScenePart, ...]:
     """Every body of the 3D scene."""
+    from sacroplan.fixation.cross import solid as cross_solid
     from sacroplan.fixation.rods import solid as rod_solid
     from sacroplan.fixation.screws import solid as screw_solid
     from sacroplan.resection.rehearsal import apart
@@ -208,6 +211,11 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     for rod in r.rods.rods:
         add(
             f"rod_{rod.side}", f"Rod {rod.side}", "rods", rod_solid(rod), ROD, finish="metal",
+        )  # fmt: skip
+    for c in r.rods.cross:
+        add(
+            c.name, title_of(c.name).capitalize(), "rods",
+            cross_solid(c, r.bones.labels.frame), ROD, finish="metal",
         )  # fmt: skip
     return tuple(parts)
 
@@ -308,11 +316,11 @@ def sections(r: Results) -> tuple[Section, ...]:
     whole = bones if r.resection.tumour is None else (*bones, "tumour")
     metal = ("implant", "porous layers", "screws", "rods")
     if r.implant is None:
-        left_out = ("screws", "implant", "rods", "mechanics", "calibration")
+        left_out = ("screws", "implant", "rods", "navigation", "mechanics", "calibration")
         reconstruction: tuple[Section, ...] = (
             chapter("Reconstruction", "reconstruction", *left_out),
         )
-        mechanics: tuple[Section, ...] = ()
+        after: tuple[Section, ...] = ()
     else:
         reconstruction = (
             chapter(
@@ -342,7 +350,13 @@ def sections(r: Results) -> tuple[Section, ...]:
             ),
         )  # fmt: skip
         tables = mechanics_tables(r) if r.mechanics is not None else ()
-        mechanics = (chapter("Mechanics", "mechanics", "calibration", "mechanics", tables=tables),)
+        after = (
+            chapter(
+                "Robot, navigation and accuracy", "navigation", "navigation", text=accuracy.WORDS,
+                tables=accuracy.tables_of(r.navigation),
+            ),
+            chapter("Mechanics", "mechanics", "calibration", "mechanics", tables=tables),
+        )  # fmt: skip
     chapters = (
         chapter("The CT", "ct", "intake"),
         chapter(
@@ -383,7 +397,7 @@ def sections(r: Results) -> tuple[Section, ...]:
                      (("specimen", 1.0),)),
             ),
         ),
-        *mechanics,
+        *after,
         choices.without_words(
             chapter(
                 "Options of reconstruction", "options", "options", "compare",

@@ -12,11 +12,11 @@ from sacroplan.case.steps.construct_rods import ConstructRods
 from sacroplan.case.steps.navigation import Navigation
 from sacroplan.errors import Doubt
 from sacroplan.fixation.construct import Construct
-from sacroplan.fixation.corridor import ScrewPlan
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.geometry.frames import Axis
 from sacroplan.geometry.volume import Volume
 from sacroplan.metrics import Metrics
-from sacroplan.navigation.accuracy import Accuracy
+from sacroplan.report import accuracy
 from sacroplan.report import options as choices
 from sacroplan.report.assemble import (
     BONE,
@@ -138,48 +138,6 @@ def rule_table(plan: ScrewPlan) -> Table:
     )  # fmt: skip
 
 
-def accuracy_table(navigation: Navigation) -> Table:
-    """Robot and hand side by side: shares of acceptable grades with their intervals."""
-    hand = {o.name: o for o in navigation.freehand.outcomes}
-
-    def words(o: object) -> str:
-        share = o.acceptable  # type: ignore[attr-defined]
-        low, high = share.interval
-        return f"{100 * share.value:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
-
-    rows = []
-    for o in navigation.robot.outcomes:
-        h = hand[o.name]
-        hazards = ", ".join(f"{k} {100 * s.value:.1f} %" for k, s in o.hazards.items())
-        first = next(iter(o.grades.values())).value, next(iter(h.grades.values())).value
-        rows.append(
-            (
-                o.name.replace("_", " "), f"{100 * first[0]:.0f} %", words(o), f"{100 * first[1]:.0f} %",
-                words(h), hazards, o.worst or "-", f"{o.breach95_mm:.1f}",
-            )
-        )  # fmt: skip
-    return Table(
-        f"{navigation.robot.draws} draws a screw: {navigation.robot.model.name} and "
-        f"{navigation.freehand.model.name}",
-        ("Screw", "Robot, no breach", "Robot, acceptable", "Hand, no breach", "Hand, acceptable",
-         "Robot, breach towards", "Worst direction", "95 % below (mm)"),
-        tuple(rows),
-    )  # fmt: skip
-
-
-def convergence_table(accuracy: Accuracy) -> Table:
-    """Running share of acceptable grades."""
-    counts = [c for c, _ in accuracy.outcomes[0].running]
-    return Table(
-        f"Convergence, {accuracy.model.name}: acceptable grades after so many draws",
-        ("Screw", *(str(c) for c in counts)),
-        tuple(
-            (o.name.replace("_", " "), *(f"{100 * v:.2f} %" for _, v in o.running))
-            for o in accuracy.outcomes
-        ),
-    )
-
-
 def rods_table(rods: ConstructRods) -> Table:
     """Cutting and bending for theatre."""
     rows = []
@@ -193,6 +151,12 @@ def rods_table(rods: ConstructRods) -> Table:
             (p.name.replace("_", " "), f"{p.diameter_mm:g}", f"{p.rod.length_mm:.0f}", steps or "straight",
              links or "none")
         )  # fmt: skip
+    rows += [
+        (c.name.replace("_", "-"), f"{c.diameter_mm:g}", f"{c.span_mm:.0f}",
+         f"arches {c.lift_mm:.0f} mm behind the rods",
+         f"left rod at {c.left_at_mm:.0f} mm, right rod at {c.right_at_mm:.0f} mm")
+        for c in rods.rods.cross
+    ]  # fmt: skip
     return Table(
         "Cutting and bending, from the cranial end",
         ("Rod", "Diameter (mm)", "Cut to (mm)", "Bends", "Connectors"),
@@ -202,6 +166,7 @@ def rods_table(rods: ConstructRods) -> Table:
 
 def dossier(context: Context) -> Dossier:
     """The dossier of a case that plans screws and rods alone."""
+    from sacroplan.fixation.cross import solid as cross_solid
     from sacroplan.fixation.rods import solid as rod_solid
     from sacroplan.fixation.screws import solid as screw_solid
 
@@ -227,6 +192,13 @@ def dossier(context: Context) -> Dossier:
         scene.append(
             ScenePart(
                 rod.name, title_of(rod.name).capitalize(), "rods", rod_solid(rod), ROD, finish="metal"
+            )
+        )  # fmt: skip
+    for c in rods.rods.cross:
+        scene.append(
+            ScenePart(
+                c.name, title_of(c.name).capitalize(), "rods", cross_solid(c, bones.labels.frame), ROD,
+                finish="metal",
             )
         )  # fmt: skip
     base = tuple(
@@ -277,13 +249,7 @@ def dossier(context: Context) -> Dossier:
         ),
         chapter(
             "Robot, navigation and accuracy", "navigation", "navigation",
-            text=(
-                "Screws are misplaced as the cited study says screws are misplaced, and graded on this "
-                "patient's bone. The intervals are those of the simulation, not of the surgeon.",
-                "A fiducial registration error tells nothing about the accuracy in this patient [SP-NAV-04]; "
-                "the predicted target error at every screw is the number to look at.",
-            ),
-            tables=(accuracy_table(navigation), convergence_table(navigation.robot)),
+            text=accuracy.WORDS, tables=accuracy.tables_of(navigation),
         ),
     )  # fmt: skip
     return _whole(context, construct, scene, sections, landmarks.frames, intake.volume)

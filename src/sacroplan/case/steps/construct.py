@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sacroplan import evidence
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
 from sacroplan.errors import CaseError
 from sacroplan.metrics import Metric, Metrics
+
+if TYPE_CHECKING:
+    from sacroplan.fixation.rules import Obstacles
+    from sacroplan.fixation.screws import Screw
 
 
 def run(context: Context) -> StageOutput:
@@ -34,7 +41,8 @@ def run(context: Context) -> StageOutput:
     )
     plan = plan_construct(
         table.construct_name, bones.surfaces, landmarks.frames, landmarks.points,
-        landmarks.hip_radius_mm, {}, None, catalogue, table.aim, intake.volume, context.progress,
+        landmarks.hip_radius_mm, {}, obstacles_of(context), catalogue, table.aim, intake.volume,
+        context.progress, own_screws(context),
     )  # fmt: skip
     metrics: Metrics = {
         "fixation.construct": Metric(plan.name, "text", "Construct"),
@@ -62,17 +70,59 @@ def run(context: Context) -> StageOutput:
     )
 
 
+def obstacles_of(context: Context) -> Obstacles:
+    """Guide wires and vessels of case.toml that screws keep clear of."""
+    from sacroplan.fixation.rules import Metal, Obstacles
+    from sacroplan.formats.labels import read_mask
+    from sacroplan.resection.tumour import tumour_from_mask
+
+    table = context.config.fixation
+    bones: BoneModel = context.result("bones")
+    wanted = evidence.value("IL-03", "bone_between")
+    wires = tuple(
+        Metal(n, np.array(w.start_mm), np.array(w.end_mm), 0.5 * w.diameter_mm, wanted)
+        for n, w in sorted(table.wires.items())
+    )
+    vessels = {}
+    for name, file in sorted(table.vessels.items()):
+        path, geometry = context.input_path(file), bones.labels.geometry
+        mask = read_mask(path, geometry)
+        vessels[name] = tumour_from_mask(geometry, mask, f"vessel mask {path.name}").surface
+    return Obstacles((), wires, vessels or None)
+
+
+def own_screws(context: Context) -> tuple[Screw, ...]:
+    """Screws that case.toml places itself."""
+    from sacroplan.fixation.screws import at
+
+    frame = context.result("bones").labels.frame
+    out = []
+    for name, s in sorted(context.config.fixation.own.items()):
+        entry, tip = np.array(s.entry_mm), np.array(s.tip_mm)
+        length = float(np.linalg.norm(tip - entry))
+        out.append(
+            at(name, s.level, s.side, s.kind, entry, tip - entry, s.diameter_mm, length, frame)
+        )
+    return tuple(out)
+
+
 def _parameters(config: CaseConfig) -> Any:
     table = config.fixation
-    return {"construct": table.construct_name, "aim": table.aim, "own": table.catalogue is not None}
+    return {
+        "construct": table.construct_name, "aim": table.aim, "own": table.catalogue is not None,
+        "screws": {n: s.model_dump(mode="json") for n, s in sorted(table.own.items())},
+        "wires": {n: w.model_dump(mode="json") for n, w in sorted(table.wires.items())},
+        "vessels": sorted(table.vessels),
+    }  # fmt: skip
 
 
 def _inputs(context: Context) -> list[Path]:
-    own = context.config.fixation.catalogue
-    return [] if own is None else [context.input_path(own)]
+    table = context.config.fixation
+    own = [] if table.catalogue is None else [table.catalogue]
+    return [context.input_path(f) for f in (*own, *table.vessels.values())]
 
 
 STAGE = Stage(
-    "construct", "Screws of the construct", ("intake", "bones", "landmarks"), ("fixation", "formats"),
-    _parameters, _inputs, run, 15.0,
+    "construct", "Screws of the construct", ("intake", "bones", "landmarks"),
+    ("fixation", "formats", "resection"), _parameters, _inputs, run, 15.0,
 )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
+from sacroplan.case.steps.construct_rods import crossed
 from sacroplan.case.steps.reconstruction import chosen, without_implant
 from sacroplan.case.steps.resection import Resection
 from sacroplan.case.steps.screws import Screws, levels_of
@@ -41,29 +43,31 @@ def run(context: Context) -> StageOutput:
         heads[side] = [(s.head, s.direction) for s in used]
         # A post is open towards its tulip's mouth; its axis runs the other way, as a screw's does.
         posts[side] = [(p.centre, -p.opening) for p in implant.posts if p.side == side]
+    solids = [
+        *(
+            bones.surfaces[n]
+            for n in levels_of(plan.construct)
+            if n in bones.surfaces
+            and n not in resection.plan.remnants
+            and n not in resection.plan.specimen
+        ),
+        *resection.plan.remnants.values(),
+    ]
     rods = plan_rods(
-        heads,
-        posts,
-        implant.posts[0].diameter,
-        [
-            *(
-                bones.surfaces[n]
-                for n in levels_of(plan.construct)
-                if n in bones.surfaces
-                and n not in resection.plan.remnants
-                and n not in resection.plan.specimen
-            ),
-            *resection.plan.remnants.values(),
-        ],
-        implant.core,
-        bones.labels.frame,
+        heads, posts, implant.posts[0].diameter, solids, implant.core, bones.labels.frame
     )
+    count = context.config.fixation.cross_connectors
+    if count:
+        axes = context.result("landmarks").frames["pelvis"].axes
+        cross, said = crossed(rods, count, axes, [*solids, implant.core])
+        rods = replace(rods, cross=cross)
+        doubts += said
     context.progress(1.0, "rods bent")
     return StageOutput(rods, rods.metrics(), (*rods.doubts, *doubts))
 
 
-def _parameters(_config: CaseConfig) -> Any:
-    return {}
+def _parameters(config: CaseConfig) -> Any:
+    return {"cross": config.fixation.cross_connectors}
 
 
 def _inputs(_context: Context) -> list[Path]:
@@ -71,7 +75,7 @@ def _inputs(_context: Context) -> list[Path]:
 
 
 STAGE = Stage(
-    "rods", "Rods", ("bones", "resection", "screws", "implant"), ("fixation",), _parameters,
+    "rods", "Rods", ("bones", "landmarks", "resection", "screws", "implant"), ("fixation",), _parameters,
     _inputs, run, 8.0,
     without_implant("Rods are"),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from sacroplan.case.steps.intake import Intake
 from sacroplan.case.steps.reconstruction import chosen, without_implant
 from sacroplan.case.steps.resection import Resection
 from sacroplan.errors import Doubt, PlanError
-from sacroplan.fixation.corridor import ScrewPlan
+from sacroplan.fixation.screw_plan import ScrewPlan
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.metrics import Metrics
 from sacroplan.parallel import side_by_side
