@@ -243,6 +243,9 @@ class MechanicsTable(_Table):
     adds moments, follower load and log-roll, ``full`` single-leg stance, stairs, sitting."""
     envelope: bool = False
     """Also solve with the low and the high bone law."""
+    compare: bool = False
+    """Also mesh and load the other roads of a total sacrectomy: fixation with one and two iliac screws,
+    four rods, these with struts, the implant alone. Two to four minutes more."""
     joints: Literal["bonded", "contact"] = "bonded"
     """``contact``: sacroiliac and facet joints only press and ligaments only pull, at twice the
     time per load case; ``bonded``: cartilage also carries tension and there are no ligaments."""

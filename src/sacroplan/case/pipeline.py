@@ -6,6 +6,7 @@ from sacroplan.case.stage import Stage
 from sacroplan.case.steps import (
     bones,
     calibration,
+    compare,
     construct,
     construct_rods,
     exports,
@@ -39,6 +40,7 @@ PLAN_STAGES: tuple[Stage, ...] = (
     options.STAGE,
     guides.STAGE,
     mechanics.STAGE,
+    compare.STAGE,
     prints.STAGE,
     navigation.RESECTION_STAGE,
     exports.STAGE,

@@ -213,13 +213,14 @@ def assign(
     law_name: str,
     porosity: float,
     porous: Mapping[str, PorousMaterial] | None = None,
+    graft_mpa: Mapping[str, float] | None = None,
 ) -> Materials:
     """Moduli of every element of a mesh in the local coordinates of ``axes``.
 
     ``bone_depth`` holds the *intact* bones: the cortex lies under the periosteum, not under a cut.
     ``porous`` gives layers (by part name without ``porous_``) a stiffness tensor; the others take
-    the isotropic law of ``porosity``. Raises :class:`MechanicsError` on a bone outside the image or
-    without bone in it.
+    the isotropic law of ``porosity``. ``graft_mpa`` holds the modulus of every graft. Raises
+    :class:`MechanicsError` on a bone outside the image or without bone in it.
     """
     m = len(mesh.elements)
     young, poisson = np.full(m, np.nan), np.full(m, np.nan)
@@ -251,6 +252,9 @@ def assign(
         elif kind == "porous":
             young[at] = laws.porous_titanium(porosity)[0]
             poisson[at] = evidence.value("MAT-T1", "poisson")
+        elif kind == "graft":
+            young[at] = (graft_mpa or {})[name.removeprefix("graft_")]
+            poisson[at] = evidence.value("MAT-B6", "cortical")
         elif kind in ("core", "screw", "rod"):
             young[at], poisson[at] = titanium, evidence.value("MAT-T1", "poisson")
         else:

@@ -244,6 +244,15 @@ def metal_solids(
     return tuple(out)
 
 
+def graft_solids(axes: AxisFrame, grafts: Mapping[str, Surface]) -> tuple[Solid, ...]:
+    """Struts of bone; metal goes before them, the bone they stand on yields to them."""
+    out = []
+    for name, strut in grafts.items():
+        surface = local_surface(strut.require_closed(f"the graft {name}"), axes)
+        out.append(Solid(f"graft_{name}", "graft", surface_distance(surface, METAL_SPACING_MM)))
+    return tuple(out)
+
+
 def metal_bounds(
     axes: AxisFrame,
     core: Surface | None,
@@ -274,6 +283,7 @@ def sizing_for(solids: tuple[Solid, ...], sizes: ElementSizes) -> Sizing:
         "screw": sizes.hardware,
         "core": sizes.implant,
         "porous": sizes.porous,
+        "graft": sizes.porous,
         "joint": sizes.joint,
         "bone": sizes.bone,
     }

@@ -23,10 +23,10 @@ from sacroplan.geometry.volume import VolumeGeometry
 Implicit = Callable[[FloatArray], FloatArray]
 """Points (n, 3) local mm to signed distance (n,) mm."""
 
-Kind = Literal["rod", "screw", "core", "porous", "bone", "joint"]
+Kind = Literal["rod", "screw", "core", "porous", "graft", "bone", "joint"]
 
 METAL: tuple[Kind, ...] = ("rod", "screw", "core", "porous")
-"""Kinds of printed or machined metal, highest priority first; bone yields to all of them."""
+"""Kinds of printed or machined metal, highest priority first; grafts and bone yield to it."""
 
 MARGIN_MM = 12.0
 """A bone's distance grid reaches this far beyond it; only joints ask further, and they need not

@@ -114,7 +114,7 @@ def _checked(inp: MechanicsInput) -> None:
         raise MechanicsError("There is neither an implant nor a rod: nothing is reconstructed.")
 
 
-def _mesh(
+def meshed(
     anatomy: Anatomy,
     metal: tuple[Solid, ...],
     bounds: FloatArray,
@@ -122,6 +122,10 @@ def _mesh(
     options: MechanicsOptions,
     progress: Progress,
 ) -> tuple[TetMesh, MeshReport]:
+    """The mesh of bones, joints and what is put in (``metal``, struts), local frame.
+
+    Raises :class:`MechanicsError` where a part hangs in the air or takes no element.
+    """
     solids = (*metal, *bone_solids(anatomy, *endplate, options.joints == "contact"))
     sizes = ElementSizes.default(options.bone_element_mm, options.metal_element_mm)
     return build_mesh(
@@ -211,7 +215,8 @@ def _read(
     return _Read(figures, table, rods, doubts, risk)
 
 
-def _porosity(options: MechanicsOptions) -> float:
+def porosity_of(options: MechanicsOptions) -> float:
+    """Porosity of layers without a material of their own, 0 to 1."""
     if options.porosity is not None:
         return options.porosity
     return evidence.value("POR-1", "porosity") / 100.0
@@ -239,7 +244,7 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     _checked(inp)
     options = inp.options
     axes = inp.axes
-    strengths = Strengths(_porosity(options), inp.porous_material)
+    strengths = Strengths(porosity_of(options), inp.porous_material)
     endplate = (
         axes.to_local(np.asarray(inp.l4_superior[0])),
         unit(np.asarray(inp.l4_superior[1])) @ axes.axes,
@@ -269,11 +274,11 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     models = {"intact": (intact, ()), "reconstructed": (remaining, metal)}
     names = list(models)
 
-    def meshed(name: str, progress: Progress) -> tuple[TetMesh, MeshReport]:
+    def mesh_of(name: str, progress: Progress) -> tuple[TetMesh, MeshReport]:
         anatomy, solids = models[name]
-        return _mesh(anatomy, solids, bounds, endplate, options, progress)
+        return meshed(anatomy, solids, bounds, endplate, options, progress)
 
-    meshes = dict(zip(names, side_by_side(meshed, names, part(progress, 0.08, 0.3)), strict=True))
+    meshes = dict(zip(names, side_by_side(mesh_of, names, part(progress, 0.08, 0.3)), strict=True))
     s1 = _s1(meshes["intact"][0])
     bars = _bars(inp)
 

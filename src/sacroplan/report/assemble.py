@@ -14,6 +14,7 @@ from sacroplan.geometry.primitives import prism
 from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.metrics import Metrics
 from sacroplan.report import accuracy
+from sacroplan.report import compare as stability
 from sacroplan.report import options as choices
 from sacroplan.report.model import (
     Dossier,
@@ -133,6 +134,7 @@ class Results:
         self.options = context.result("options")
         self.guides = context.result("guides")
         self.mechanics = context.result("mechanics")
+        self.compare = context.result("compare")
         self.prints = context.result("print")
         self.navigation = context.result("navigation")
         self.records: Mapping[str, StageRecord] = context.records
@@ -399,9 +401,12 @@ def sections(r: Results) -> tuple[Section, ...]:
         *after,
         choices.without_words(
             chapter(
-                "Options of reconstruction", "options", "options",
-                text=choices.text_of(r.options),
-                tables=choices.tables_of(r.options, stiffness_of(r)),
+                "Options of reconstruction", "options", "options", "compare",
+                text=(*choices.text_of(r.options), *stability.text_of(r.compare)),
+                tables=(
+                    *choices.tables_of(r.options, stiffness_of(r)), *stability.tables_of(r.compare)
+                ),
+                pictures=stability.pictures_of(r.compare),
                 views=choices.views_of(
                     r.options, ("bones that stay",), metal if r.implant is not None else ()
                 ),
@@ -413,7 +418,9 @@ def sections(r: Results) -> tuple[Section, ...]:
 
 
 def stiffness_of(r: Results) -> dict[str, str]:
-    """Stiffness of the road that was analysed, against the intact pelvis."""
+    """Stiffness of the roads that were analysed, against the intact pelvis."""
+    if r.compare is not None:
+        return stability.stiffness_words(r.compare)
     figures = figures_of(r.records["mechanics"]) if "mechanics" in r.records else {}
     known = {
         name: figures.get(f"mechanics.{name}.lc01.stiffness_n_per_mm")

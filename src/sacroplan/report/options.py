@@ -15,12 +15,6 @@ STRUT = "#d9b38c"
 FEMUR = "#cfa97a"
 SPACE = "#7f9fbf"
 
-STABILITY = (
-    "Only the road with the printed implant is analysed by finite elements. The published order of the "
-    "others is printed beside them and is not reproduced here: their rods, cages and struts are planned as "
-    "solids, not meshed."
-)
-
 MARKS = {
     "for": "for",
     "weak": "weakly for",
