@@ -65,6 +65,8 @@ BOUNDS: tuple[Bound, ...] = (
           "the layer is thinner than one strut or takes the place of the core"),
     Bound("porosity_percent", "Porosity of the layer", "%", "POR-3", "porosity", (40.0, 90.0),
           "a network lattice is closed below and falls apart above"),
+    Bound("core_porosity_percent", "Porosity of the layer at the core", "%", "POR-3", "porosity",
+          (40.0, 90.0), "a network lattice is closed below and falls apart above"),
     Bound("cell_mm", "Unit cell of the lattice", "mm", "SP-IMP-09", "cell", (0.3, 6.0),
           "no printer resolves the cell or no cell fits the layer"),
     Bound("hole_clearance_mm", "Screw hole over screw", "mm", "AM-12", "clearance", (0.0, 3.0),
@@ -196,7 +198,9 @@ def _entry(bound: Bound, value: float) -> Entry:
 def envelope_of(
     parameters: ImplantParameters, design: str = "total", bounds: Sequence[Bound] = BOUNDS
 ) -> DesignEnvelope:
-    """The envelope of ``parameters``; nothing is raised, see :meth:`DesignEnvelope.require`."""
-    return DesignEnvelope(
-        design, tuple(_entry(b, float(getattr(parameters, b.name))) for b in bounds)
-    )
+    """The envelope of ``parameters``; nothing is raised, see :meth:`DesignEnvelope.require`.
+
+    A parameter that is not set (None) has no entry.
+    """
+    values = ((b, getattr(parameters, b.name)) for b in bounds)
+    return DesignEnvelope(design, tuple(_entry(b, float(v)) for b, v in values if v is not None))

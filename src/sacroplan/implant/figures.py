@@ -116,7 +116,7 @@ def figures(
 
 def _mass(r: _Report, implant: Implant, local: Local, shell: Hollow) -> None:
     core, layers = implant.core, implant.porous
-    porosity = next(iter(implant.lattice.values())).porosity
+    porosity = 1.0 - next(iter(implant.lattice.values())).density
     porous_mm3 = sum(s.volume_mm3 for s in layers.values())
     mass = mass_g(core.volume_mm3, porous_mm3, porosity)
     r.put("core.volume_cm3", core.volume_mm3 / 1e3, "cm3", "Solid volume")
@@ -502,11 +502,14 @@ def _lattice(put: Any, doubt: Any, implant: Implant) -> None:
         "lattice.porosity_percent",
         100.0 * lattice.porosity,
         "%",
-        "Porosity of the lattice",
+        "Porosity of the lattice at the bone",
         "POR-3",
         lower=share[0],
         upper=share[1],
     )
+    if lattice.core_porosity is not None:
+        put("lattice.core_porosity_percent", 100.0 * lattice.core_porosity, "%",
+            "Porosity of the lattice at the core", "POR-3", lower=share[0], upper=share[1])  # fmt: skip
     put(
         "lattice.cells_through",
         lattice.cells_through,

@@ -107,9 +107,11 @@ def solid_zone(
 def hollowed(
     body: Field, around: Surroundings, seats: Seats, screws: tuple[WingScrew, ...],
     posts: tuple[RodPost, ...], holes: tuple[SutureHole, ...], limit_g: float | None,
-    p: ImplantParameters,
+    p: ImplantParameters, porosity: float,
 ) -> Hollow:  # fmt: skip
     """Cavities for ``body``, where it weighs more than ``limit_g`` without; the thickest wall that does.
+
+    ``porosity`` is the porous layers' mean, 0 to 1.
 
     A cavity without two openings (AM-05) stays solid. What cannot be brought below the limit with
     ``hollow_wall_mm`` is a doubt of the figures, not of this function.
@@ -121,7 +123,6 @@ def hollowed(
     layers = metal & _layers(around, seats, p)
     porous = float(layers.sum()) * cell
     solid = float(metal.sum()) * cell - porous
-    porosity = p.porosity_percent / 100.0
     if limit_g is None or mass_g(solid, porous, porosity) <= limit_g:
         return Hollow(None, (), float("inf"), 0.0)
     zone = solid_zone(geometry, seats, around, screws, posts, holes, p)

@@ -164,6 +164,12 @@ class ImplantParameters:
     bone_clearance_mm: float = _value("SP-IMP-04", "bone_clearance")
     porous_mm: float = _value("POR-4", "thickness")
     porosity_percent: float = _value("POR-1", "porosity")
+    core_porosity_percent: float | None = None
+    """Porosity of the layer at the core; the layer is then graded from ``porosity_percent`` at the bone."""
+    cell_type: str = "gyroid_network"
+    """One of :data:`sacroplan.lattice.cells.CELLS`."""
+    printer_minimum_mm: float | None = None
+    """Thinnest strut or wall of the user's own machine, where it is thicker than AM-02-THIN's."""
     cell_mm: float = _value("SP-IMP-09", "cell")
     hole_clearance_mm: float = _value("AM-12", "clearance")
     hole_wall_mm: float = _value("AM-12", "wall")
@@ -186,8 +192,10 @@ class ImplantParameters:
     """Largest move of the body's surface when triangles are merged."""
 
     def __post_init__(self) -> None:
-        lengths = {k: v for k, v in vars(self).items() if k.endswith("_mm")}
-        for name, number in (*lengths.items(), ("porosity_percent", self.porosity_percent)):
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        lengths = {k: v for k, v in given.items() if k.endswith("_mm")}
+        shares = {k: v for k, v in given.items() if k.endswith("porosity_percent")}
+        for name, number in (*lengths.items(), *shares.items()):
             if not 0.0 <= number < 200.0:
                 raise PlanError(f"Implant parameter {name} = {number!r} is not between 0 and 200.")
         for name in ("wing_depth_mm", "wing_height_mm", "grid_mm", "porous_mm", "cell_mm"):

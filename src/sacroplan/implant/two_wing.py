@@ -70,6 +70,7 @@ def design(
     """
     p = parameters or ImplantParameters()
     envelope = envelope_of(p, inp.design).require()
+    filling = _filling(p)
     local = localise(inp)
     progress(0.0, "Outlines of the bone faces")
     seats = find_seats(local, p, inp.axes)
@@ -110,7 +111,9 @@ def design(
     faces = sutures.SeatFaces(seats.planes, (around.l5, *around.hips.values()))
     holes = sutures.plan_suture_holes(seats.wings, faces, body, geometry, screws, tuple(posts), p)
     limit = hollow.limit_g(local.specimen, p)
-    shell = hollow.hollowed(body, around, seats, screws, tuple(posts), holes, limit, p)
+    shell = hollow.hollowed(
+        body, around, seats, screws, tuple(posts), holes, limit, p, 1.0 - filling.density
+    )
     doubts += shell.doubts
 
     progress(0.65, "Surface")
@@ -126,7 +129,7 @@ def design(
         cutters += [shell.cavities, *(hollow.opening_cutter(o, raw.frame) for o in shell.openings)]
     core, porous = cut(raw, cutters, seats, around, local.level, p, inp.axes)
     progress(0.88, "Figures")
-    lattice = {name: define(p.cell_mm, p.porosity_percent / 100.0, p.porous_mm) for name in porous}
+    lattice = dict.fromkeys(porous, filling)
     result = Implant(
         core, porous, lattice, screws, tuple(posts), holes, tuple(doubts), {}, inp.design,
         envelope.table(),
@@ -138,6 +141,14 @@ def design(
     )  # fmt: skip
     progress(1.0, "Implant done")
     return _to_world(result, inp.axes)
+
+
+def _filling(p: ImplantParameters) -> LatticeDefinition:
+    """What fills every porous layer; refused before anything is built."""
+    core = None if p.core_porosity_percent is None else p.core_porosity_percent / 100.0
+    return define(
+        p.cell_mm, p.porosity_percent / 100.0, p.porous_mm, p.cell_type, p.printer_minimum_mm, core
+    )
 
 
 def _screws(

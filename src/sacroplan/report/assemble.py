@@ -460,9 +460,16 @@ def lattice_words(lattice: Any) -> str:
     """One sentence on a lattice definition."""
     return (
         f"{lattice.cell_type.replace('_', ' ')}, cell {lattice.cell_mm:g} mm, "
-        f"{100 * lattice.porosity:.0f} % porosity, pores {lattice.pore_um:.0f} um, "
+        f"{porosity_words(lattice)} porosity, pores {lattice.pore_um:.0f} um, "
         f"struts {lattice.strut_um:.0f} um, layer {lattice.thickness_mm:g} mm"
     )
+
+
+def porosity_words(lattice: Any) -> str:
+    """Porosity of an even layer, or at the bone and at the core of a graded one."""
+    if lattice.core_porosity is None:
+        return f"{100 * lattice.porosity:.0f} %"
+    return f"{100 * lattice.porosity:.0f} % at the bone to {100 * lattice.core_porosity:.0f} % at the core"
 
 
 def lattice_table(r: Results) -> Table:
@@ -472,7 +479,7 @@ def lattice_table(r: Results) -> Table:
         x = r.implant.lattice[name]
         rows.append(
             (title_of(name), x.cell_type.replace("_", " "), f"{x.cell_mm:g} mm",
-             f"{100 * x.porosity:.0f} %", f"{x.pore_um:.0f} um", f"{x.strut_um:.0f} um",
+             porosity_words(x), f"{x.pore_um:.0f} um", f"{x.strut_um:.0f} um",
              f"{x.thickness_mm:g} mm")
         )  # fmt: skip
     columns = ("Layer", "Cell", "Edge", "Porosity", "Pore", "Strut", "Thickness")

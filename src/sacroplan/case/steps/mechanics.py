@@ -114,6 +114,8 @@ def study_input(context: Context) -> MechanicsInput:
         calibration=context.result("calibration"),
         porous_material=porous_materials(context),
         options=MechanicsOptions(
+            # A graded layer is as strong as its most porous part.
+            porosity=max((1.0 - min(x.ends) for x in implant.lattice.values()), default=None),
             envelope=table.envelope,
             bone_element_mm=table.bone_element_mm,
             metal_element_mm=table.metal_element_mm,

@@ -81,7 +81,8 @@ def implant_holes(context: Context) -> tuple[Hole, ...]:
 def implant_layers(context: Context) -> dict[str, Solid]:
     """The implant's porous layers, filled with their lattice, on the grid of their triangles."""
     from sacroplan import evidence
-    from sacroplan.lattice.layer import fill, solidify
+    from sacroplan.lattice.grading import by_depth
+    from sacroplan.lattice.layer import FloatField, fill, solidify
 
     implant = context.result("implant")
     if implant is None:
@@ -91,9 +92,10 @@ def implant_layers(context: Context) -> dict[str, Solid]:
     out = {}
     for name, body in sorted(implant.porous.items()):
         wanted = implant.lattice[name]
-        layer = fill(
-            body, implant.core, wanted.cell_type, wanted.cell_mm, 1.0 - wanted.porosity, axes=axes
-        )
+        density: float | FloatField = wanted.density
+        if wanted.core_porosity is not None:
+            density = by_depth(body, implant.core, *wanted.ends, wanted.thickness_mm)
+        layer = fill(body, implant.core, wanted.cell_type, wanted.cell_mm, density, axes=axes)
         out[name] = solidify(layer, grid_mm)
     return out
 
@@ -189,7 +191,8 @@ def run(context: Context) -> StageOutput:
     solids = implant_layers(context)
     layers = []
     for name, solid in solids.items():
-        layer = check_layer(name, solid, form_of(solid.layer.cell, solid.triangles))
+        form = form_of(solid.layer.cell, solid.triangles)
+        layer = check_layer(name, solid, form, printer_mm=context.config.implant.printer_minimum_mm)
         layers.append(layer)
         metrics |= layer.metrics()
         doubts += layer.doubts
@@ -294,7 +297,7 @@ def lattice_files(
 
 
 def _parameters(config: CaseConfig) -> Any:
-    return {"case": config.case.id}
+    return {"case": config.case.id, "printer": config.implant.printer_minimum_mm}
 
 
 def _inputs(_context: Context) -> list[Path]:
