@@ -117,3 +117,18 @@ def bodies(surface: Surface) -> list[Surface]:
 def simplify(surface: Surface, tolerance_mm: float) -> Surface:
     """Fewer triangles, nowhere further than ``tolerance_mm`` from the original; stays closed."""
     return from_manifold(to_manifold(surface).simplify(tolerance_mm), surface.frame)
+
+
+def simplify_uncrossed(surface: Surface, tolerance_mm: float) -> Surface:
+    """As :func:`simplify`, by less where merging would let faces cross each other.
+
+    Merged faces of a thin or sharply bent place can pass through their neighbours; ``surface`` itself,
+    which must not cross itself, is the last resort.
+    """
+    from sacroplan.geometry.tree import face_tree
+
+    for share in (1.0, 0.3, 0.1):
+        out = simplify(surface, share * tolerance_mm)
+        if face_tree(out).crossing_faces()[0] == 0:
+            return out
+    return surface

@@ -16,7 +16,7 @@ import numpy as np
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt
-from sacroplan.geometry.booleans import simplify
+from sacroplan.geometry.booleans import simplify_uncrossed
 from sacroplan.geometry.fields import DistanceField, contour
 from sacroplan.geometry.frames import AxisFrame, FloatArray, unit
 from sacroplan.geometry.surface import Surface
@@ -117,7 +117,8 @@ def design(
     doubts += shell.doubts
 
     progress(0.65, "Surface")
-    raw = simplify(largest(contour(geometry, body), "implant body", inp.axes), p.simplify_mm)
+    raw = largest(contour(geometry, body), "implant body", inp.axes)
+    raw = simplify_uncrossed(raw, p.simplify_mm)
     progress(0.75, "Seats, bores, saddles")
     cutters: list[Surface] = []
     for screw in screws:
