@@ -221,8 +221,10 @@ def _pedicle(
         # The sacrum has no lower endplate at S1: the level's middle lies below the upper one.
         down = 2.0 * evidence.value("SP-FIX-09", "s1_depth") * superior.axes[:, 1]
         inferior = AxisFrame("S1IEP", superior.origin - down, superior.axes, superior.frame)
+    # Behind S1 the iliac crests stand where a head would go; a lumbar one has room.
+    beside = [bones[n] for n in ("hip_left", "hip_right") if level == "S1" and n in bones]
     return plan_pedicle_screw(
-        bones[bone], level, side, superior, inferior, volume, catalogue=catalogue
+        bones[bone], level, side, superior, inferior, volume, catalogue=catalogue, others=beside
     )
 
 
