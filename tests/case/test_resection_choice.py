@@ -71,7 +71,7 @@ def test_a_wrong_resection_is_named(lines, message):
         (Choice("total"), True, True),
         (Choice("high"), False, False),
         (Choice("total", l5="whole"), True, False),
-        (Choice("hemi", "left"), True, False),
+        (Choice("hemi", "left"), True, True),
         (Choice("hemi", "right", "partial", "disarticulation"), True, False),
         (Choice("hemi", "right", "whole"), False, False),
     ],
