@@ -159,11 +159,11 @@ def test_a_thin_plate_does_not_pass_through_itself():
     rough = contour(geometry, field.astype(np.float32))
     v = rough.vertices.copy()
     dent = (np.hypot(v[:, 0] - 0.3, v[:, 1]) < 2.0) & (v[:, 2] > 0.0)
-    v[dent, 2] -= 1.0
+    v[dent] -= [0.13, 0.07, 1.0]
     moved = Surface(v, rough.faces, rough.frame)
     assert face_tree(moved).crossing_faces()[0] > 0
     out = _unfolded(rough, moved)
     assert face_tree(out).crossing_faces()[0] == 0
     assert np.abs(out.vertices - rough.vertices)[~dent].max() == 0.0
-    assert np.abs(out.vertices - rough.vertices)[dent].max() < 0.7
+    assert np.abs(out.vertices - rough.vertices)[dent].max() < 0.8
     assert _unfolded(rough, rough) is rough
