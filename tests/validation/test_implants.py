@@ -9,7 +9,7 @@ from guide_cases import FEMALE, MALE, PHANTOMS, bones_of
 
 from sacroplan.anatomy.landmarks import find
 from sacroplan.case.steps.implant import defect
-from sacroplan.errors import PlanError
+from sacroplan.errors import GeometryError, PlanError
 from sacroplan.fixation.corridor import plan_pedicle_screw
 from sacroplan.fixation.rods import plan_rods
 from sacroplan.fixation.wings import plan_wing_screws
@@ -168,7 +168,7 @@ def every_design(title, bones, geometry, symmetric, tumours):
             tumour = tumour_from_shapes((ball,), bare.frame, "test")
         try:
             missed += row(name, *implanted(bones, found, name, tumour), symmetric)
-        except PlanError as error:
+        except (GeometryError, PlanError) as error:
             print(f"| {name} | refused: {error} |", flush=True)
             missed.append(f"{name}: {error}")
     assert not missed, "\n".join(missed)
