@@ -82,6 +82,10 @@ BOUNDS: tuple[Bound, ...] = (
           "no such rod exists", (5.5, 6.0, 6.35)),
     Bound("suture_diameter_mm", "Suture hole", "mm", "AM-13", "diameter", (0.5, 6.0),
           "a needle does not pass or the hole is no suture hole"),
+    Bound("lordosis_change_deg", "Lordosis added to the patient's own", "deg", "SP-IMP-17", "lordosis",
+          (-20.0, 20.0), "the block's roof stands too steep under the vertebra to carry it"),
+    Bound("height_change_mm", "Height added to the patient's own", "mm", "SP-IMP-17", "height",
+          (-10.0, 15.0), "the vertebra meets the pelvis or its nerves are torn"),
     Bound("hollow_wall_mm", "Wall of a hollowed core", "mm", "SP-IMP-13", "wall", (0.8, 40.0),
           "the shell is below a structural wall"),
 )  # fmt: skip

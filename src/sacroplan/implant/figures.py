@@ -80,7 +80,7 @@ def figures(
                 "SP-IMP-08",
             )
     _vertebra_seat(r, implant, local, seats)
-    virtual = _angles(r, layers[local.level], local)
+    virtual = _angles(r, layers[local.level], local, p)
     _load_paths(r, core, seats, local, p)
     _overlaps(r, implant, local)
     _clearances(r, implant, local, seats)
@@ -405,7 +405,7 @@ def _mean_area(layer: Surface, plane: Plane, thickness_mm: float) -> float:
     return (areas[0] + 4.0 * areas[1] + areas[2]) / 6.0
 
 
-def _angles(r: _Report, layer: Surface, local: Local) -> AxisFrame:
+def _angles(r: _Report, layer: Surface, local: Local, p: ImplantParameters) -> AxisFrame:
     """Lordosis and incidence of the implant's cranial face as virtual S1 endplate (HANDBOOK 1.3)."""
     put, level, endplate = r.put, local.level, local.endplate
     facing = layer.face_normals @ endplate.axes[:, 1] > 0.5
@@ -432,11 +432,14 @@ def _angles(r: _Report, layer: Surface, local: Local) -> AxisFrame:
             f"Angle from {level}'s endplate to S1's that the block takes over", "SAG-N6")  # fmt: skip
         if local.upper is not None:
             up = local.upper.axes[:, 1]
-            put("lordosis.segment_before_deg", _turn(up, s1.axes[:, 1]), "deg",
+            planned = _turn(up, s1.axes[:, 1])
+            put("lordosis.segment_before_deg", planned - p.lordosis_change_deg, "deg",
                 f"Lordosis {level}-S1 before the resection", "SAG-N6")  # fmt: skip
-            put("lordosis.segment_planned_deg", _turn(up, normal), "deg",
-                f"Lordosis from {level}'s superior endplate to the implant's cranial face; {level} itself "
-                "keeps its place over the pelvis, the block takes over the rest", "SAG-N6")  # fmt: skip
+            put("lordosis.segment_planned_deg", planned, "deg",
+                f"Lordosis of {level} to where S1's endplate was, as the implant holds {level}", "SAG-N6",
+                "SP-IMP-17")  # fmt: skip
+            put("lordosis.vertebra_deg", _turn(up, normal), "deg",
+                f"Angle from {level}'s superior endplate to the implant's cranial face", "SAG-N6")  # fmt: skip
     ahead = unit(np.array([1.0, 0.0, 0.0]) - normal[0] * normal)
     axes = np.stack([ahead, normal, np.cross(ahead, normal)], axis=1)
     return AxisFrame("virtual S1 endplate", centre, axes)

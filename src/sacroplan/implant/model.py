@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
-from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane
+from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, Rigid
 from sacroplan.geometry.surface import Surface
 from sacroplan.implant.lattice import LatticeDefinition
 from sacroplan.metrics import Metrics
@@ -186,6 +186,10 @@ class ImplantParameters:
     mass_ratio: float = _value("SP-IMP-13", "mass_ratio")
     """Most that the implant may weigh over the bone it replaces before it is hollowed; 0: never."""
     suture_diameter_mm: float = _value("AM-13", "diameter")
+    lordosis_change_deg: float = _value("SP-IMP-17", "lordosis")
+    """How much lordosis the implant adds under the carried vertebra to the patient's own."""
+    height_change_mm: float = _value("SP-IMP-17", "height")
+    """How much higher than its own place the carried vertebra stands."""
     grid_mm: float = 0.7
     """Sampling of the body's field: edges of 3 mm and more come out within 0.05 mm."""
     simplify_mm: float = 0.03
@@ -193,7 +197,7 @@ class ImplantParameters:
 
     def __post_init__(self) -> None:
         given = {k: v for k, v in vars(self).items() if v is not None}
-        lengths = {k: v for k, v in given.items() if k.endswith("_mm")}
+        lengths = {k: v for k, v in given.items() if k.endswith("_mm") and k != "height_change_mm"}
         shares = {k: v for k, v in given.items() if k.endswith("porosity_percent")}
         for name, number in (*lengths.items(), *shares.items()):
             if not 0.0 <= number < 200.0:
@@ -260,6 +264,7 @@ class Implant:
     ----------
     design : see :data:`Design`. envelope : rows parameter, value, allowed, evidence, verdict.
     virtual_s1 : the implant's cranial face as S1's endplate: origin at its centre, y cranial, x anterior.
+    pose : how the carried vertebra and all above it move from the CT's pose; None where they do not.
     """
 
     core: Surface
@@ -273,6 +278,11 @@ class Implant:
     design: str = "total"
     envelope: tuple[tuple[str, ...], ...] = ()
     virtual_s1: AxisFrame | None = None
+    pose: Rigid | None = None
+
+    def carried(self, surface: Surface) -> Surface:
+        """A bone or screw of the spine above, LPS, where the implant carries it."""
+        return surface if self.pose is None else surface.transformed(self.pose)
 
     def metrics(self) -> Metrics:
         """Figures under ``implant.*``."""

@@ -23,6 +23,7 @@ from sacroplan.geometry.surface import Surface
 from sacroplan.implant import bores, figures, hollow, sutures
 from sacroplan.implant import posts as rods
 from sacroplan.implant.body import Surroundings, bowed, cleared, lofts, survey
+from sacroplan.implant.correction import corrected, pose_of
 from sacroplan.implant.envelope import envelope_of
 from sacroplan.implant.finish import cut, largest
 from sacroplan.implant.lattice import LatticeDefinition, define
@@ -71,7 +72,8 @@ def design(
     p = parameters or ImplantParameters()
     envelope = envelope_of(p, inp.design).require()
     filling = _filling(p)
-    local = localise(inp)
+    pose = pose_of(inp, p)
+    local = localise(corrected(inp, pose))
     progress(0.0, "Outlines of the bone faces")
     seats = find_seats(local, p, inp.axes)
     progress(0.08, "Distance to bone")
@@ -133,7 +135,7 @@ def design(
     lattice = dict.fromkeys(porous, filling)
     result = Implant(
         core, porous, lattice, screws, tuple(posts), holes, tuple(doubts), {}, inp.design,
-        envelope.table(),
+        envelope.table(), pose=pose,
     )  # fmt: skip
     measured, said_figures, virtual = figures.figures(result, local, seats, p, shell)
     result = replace(

@@ -149,9 +149,12 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     def add(name: str, title: str, group: str, surface: Surface, colour: str, **more: Any) -> None:
         parts.append(ScenePart(name, title, group, surface, colour, **more))
 
+    def carried(surface: Surface) -> Surface:
+        return surface if r.implant is None else r.implant.carried(surface)
+
     for name in ("L3", "L4", "L5"):
         if name in r.bones.surfaces and name not in plan.specimen:
-            add(name, name, "bones that stay", r.bones.surfaces[name], BONE)
+            add(name, name, "bones that stay", carried(r.bones.surfaces[name]), BONE)
     for name, surface in plan.remnants.items():
         add(name, title_of(name), "bones that stay", surface, BONE)
     for name in ("femur_left", "femur_right"):
@@ -196,7 +199,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
         s = plan_.screw
         add(
             f"screw_{s.name}", f"Pedicle screw {s.level} {s.side}", "screws",
-            screw_solid(s), SCREW, finish="metal", figures=plan_.metrics(),
+            carried(screw_solid(s)), SCREW, finish="metal", figures=plan_.metrics(),
         )  # fmt: skip
     for screw in implant.wing_screws:
         add(

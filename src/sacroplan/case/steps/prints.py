@@ -144,13 +144,14 @@ def implanted_parts(context: Context) -> tuple[dict[str, Surface], list[tuple[st
         return {}, []
     # A vertebra that goes along is no part of the patient any more; half of one is a remnant.
     gone = resection.plan.specimen
-    parts = {n: bones.surfaces[n] for n in ("L4", "L5") if n not in gone}
+    implant = context.result("implant")
+    parts = {n: implant.carried(bones.surfaces[n]) for n in ("L4", "L5") if n not in gone}
     parts |= dict(resection.plan.remnants)
     parts |= implant_parts(context)
     allowed: list[tuple[str, str]] = []
     for plan in screws.plans:
         name = f"screw_{plan.screw.name}"
-        parts[name] = screw_solid(plan.screw)
+        parts[name] = implant.carried(screw_solid(plan.screw))
         allowed.append((name, plan.screw.level))
         allowed.append((name, f"rod_{plan.screw.side}"))
     for rod in rods.rods:

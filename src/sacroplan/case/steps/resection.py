@@ -220,6 +220,12 @@ def beyond_models(what: str) -> Callable[[Context], str | None]:
     def unfit(context: Context) -> str | None:
         resection: Resection = context.result("resection")
         choice = resection.plan.choice
+        own = context.config.implant.parameters
+        if any(own.get(name, 0.0) for name in ("lordosis_change_deg", "height_change_mm")):
+            return (
+                f"{what} not planned: the model holds the spine where the CT has it, and case.toml asks "
+                "for a change of lordosis or height; set both to 0 to have the implant itself judged."
+            )
         if choice.kind in ("total", "hemi") and choice.l5 == "none":
             return None
         return (
