@@ -7,7 +7,7 @@ import pytest
 
 from sacroplan.case.config import new_config, parse_config
 from sacroplan.case.steps.implant import parameters
-from sacroplan.case.steps.prints import implant_layers
+from sacroplan.case.steps.prints import implant_layer
 from sacroplan.errors import CaseError, PlanError
 from sacroplan.geometry.frames import AxisFrame
 from sacroplan.geometry.primitives import box
@@ -81,9 +81,7 @@ def test_the_print_stage_grades_the_layer_and_holds_it_to_the_printer():
     core = box(HERE, [0, 0, -4], [5, 5, 0])
     wanted = define(1.0, 0.75, 2.0, "gyroid_network", None, 0.55)
     implant = SimpleNamespace(porous={"L5": layer}, lattice={"L5": wanted}, core=core)
-    landmarks = SimpleNamespace(frames={"pelvis": HERE})
-    context = SimpleNamespace(result=lambda n: implant if n == "implant" else landmarks)
-    (solid,) = implant_layers(context).values()
+    solid = implant_layer(implant, "L5", HERE.axes)
     filled = solid.layer
     at = filled.geometry.to_index(HERE.origin + [[2.5, 2.5, 1.9], [2.5, 2.5, 0.1]])
     top, foot = filled.graded[tuple(np.rint(at).astype(int).T)]

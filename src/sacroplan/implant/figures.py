@@ -439,7 +439,7 @@ def _angles(r: _Report, layer: Surface, local: Local, p: ImplantParameters) -> A
                 f"Lordosis of {level} to where S1's endplate was, as the implant holds {level}", "SAG-N6",
                 "SP-IMP-17")  # fmt: skip
             put("lordosis.vertebra_deg", _turn(up, normal), "deg",
-                f"Angle from {level}'s superior endplate to the implant's cranial face", "SAG-N6")  # fmt: skip
+                f"{level}'s superior endplate to the implant's cranial face", "SAG-N6")  # fmt: skip
     ahead = unit(np.array([1.0, 0.0, 0.0]) - normal[0] * normal)
     axes = np.stack([ahead, normal, np.cross(ahead, normal)], axis=1)
     return AxisFrame("virtual S1 endplate", centre, axes)
