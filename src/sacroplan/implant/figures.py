@@ -101,6 +101,10 @@ def figures(
     _lattice(put, doubt, implant)
     _outside(put, doubt, implant, local)
     _screws(r, implant, local, seats, p)
+    if implant.posts:
+        low, high = evidence.span("AM-09", "thread")
+        put("posts.thread_allowance_mm", evidence.value("AM-09", "thread"), "mm",
+            "Machining allowance of the set screws' threads", "AM-09", lower=low, upper=high)  # fmt: skip
     wanted = evidence.value("SP-IMP-07", "least") / (1.0 if local.hemi_side is None else 2.0)
     holes = len(implant.suture_holes)
     put("suture_holes.count", holes, "count", "Suture holes", "AM-13", "SP-IMP-07", lower=wanted)
