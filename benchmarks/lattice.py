@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CELL_MM, DENSITY, GRID_MM = 1.03, 0.30, 0.07
 LAYER, LARGE = (40.0, 30.0, 3.0), (78.1, 78.1, 2.0)
 PEER_CELLS = (39, 29, 3)
-"""Whole cells in 40 x 30 x 3 mm; microgen holds the layer as an unstructured grid of some 10 GB."""
+"""Whole cells in 40 x 30 x 3 mm; microgen holds the layer as an unstructured grid of 5 GB."""
 MARK = "## Porous layers"
 
 OURS = """
