@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sacroplan.anatomy.surfaces import bone_surface
+from sacroplan.anatomy.surfaces import _unfolded, bone_surface
 from sacroplan.errors import AnatomyError
+from sacroplan.geometry.fields import contour
 from sacroplan.geometry.frames import Rigid
+from sacroplan.geometry.surface import Surface
+from sacroplan.geometry.tree import face_tree
 from sacroplan.geometry.volume import LabelMap, Volume, VolumeGeometry
 
 RADIUS = 14.0
@@ -145,3 +148,22 @@ def test_same_input_same_bytes():
     a, b = (bone_surface(volume, labels, "sacrum") for _ in range(2))
     assert a.vertices.tobytes() == b.vertices.tobytes()
     assert a.faces.tobytes() == b.faces.tobytes()
+
+
+def test_a_thin_plate_does_not_pass_through_itself():
+    # A plate 0.7 mm thick, whose upper side is pushed through the lower one in its middle.
+    geometry = VolumeGeometry((41, 41, 13), np.full(3, 0.5), np.array([-10.0, -10.0, -3.0]))
+    x, y, z = np.meshgrid(*(geometry.origin[a] + 0.5 * np.arange(n) for a, n in
+                            enumerate(geometry.shape)), indexing="ij")  # fmt: skip
+    field = np.maximum(np.abs(z + 0.1) - 0.35, np.maximum(np.abs(x), np.abs(y)) - 8.0)
+    rough = contour(geometry, field.astype(np.float32))
+    v = rough.vertices.copy()
+    dent = (np.hypot(v[:, 0] - 0.3, v[:, 1]) < 2.0) & (v[:, 2] > 0.0)
+    v[dent] -= [0.13, 0.07, 1.0]
+    moved = Surface(v, rough.faces, rough.frame)
+    assert face_tree(moved).crossing_faces()[0] > 0
+    out = _unfolded(rough, moved)
+    assert face_tree(out).crossing_faces()[0] == 0
+    assert np.abs(out.vertices - rough.vertices)[~dent].max() == 0.0
+    assert np.abs(out.vertices - rough.vertices)[dent].max() < 0.8
+    assert _unfolded(rough, rough) is rough

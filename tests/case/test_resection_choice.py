@@ -71,7 +71,7 @@ def test_a_wrong_resection_is_named(lines, message):
         (Choice("total"), True, True),
         (Choice("high"), False, False),
         (Choice("total", l5="whole"), True, False),
-        (Choice("hemi", "left"), True, False),
+        (Choice("hemi", "left"), True, True),
         (Choice("hemi", "right", "partial", "disarticulation"), True, False),
         (Choice("hemi", "right", "whole"), False, False),
     ],
@@ -80,7 +80,7 @@ def test_stages_say_what_they_do_not_plan(step, choice, with_implant, modelled):
     plan = SimpleNamespace(choice=choice, title=title(choice))
     context = SimpleNamespace(
         result=lambda _name: SimpleNamespace(plan=plan),
-        config=SimpleNamespace(implant=SimpleNamespace(design=None)),
+        config=SimpleNamespace(implant=SimpleNamespace(design=None, parameters={})),
     )
     why = step.STAGE.unfit(context)
     planned = modelled if step is mechanics else with_implant

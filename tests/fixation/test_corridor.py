@@ -14,8 +14,9 @@ from sacroplan.anatomy.landmarks import Landmarks, find
 from sacroplan.errors import PlanError
 from sacroplan.fixation.corridor import level_frame, plan_pedicle_screw
 from sacroplan.fixation.screw_plan import ScrewPlan
+from sacroplan.fixation.screws import solid
 from sacroplan.formats.stl import read_stl
-from sacroplan.geometry.booleans import union
+from sacroplan.geometry.booleans import overlap_mm3, union
 from sacroplan.geometry.frames import AxisFrame, Rigid
 from sacroplan.geometry.primitives import box, cylinder
 from sacroplan.geometry.surface import Surface
@@ -86,6 +87,24 @@ def test_left_is_the_mirror_of_right() -> None:
     flip = np.array([-1.0, 1.0, 1.0])
     assert np.linalg.norm(left.screw.entry * flip - right.screw.entry) < 0.6
     assert np.linalg.norm(left.screw.tip * flip - right.screw.tip) < 1.5
+
+
+def test_the_head_keeps_off_a_bone_beside_it() -> None:
+    free = _plan("left")
+    assert free.screw.head[0] > 15.0
+    # A crest that ends where the head of the roomiest screw would stand.
+    crest = AxisFrame("crest", [free.screw.head[0] + 3.0, free.screw.head[1], 0.0], np.eye(3))
+    bone = box(crest, [0.0, -14.0, -40.0], [30.0, 30.0, 40.0])
+    assert overlap_mm3(solid(free.screw), bone) > 50.0
+    beside = plan_pedicle_screw(_vertebra(13.0), "L4", "left", *_plates(), others=(bone,))
+    assert overlap_mm3(solid(beside.screw), bone) == 0.0
+    assert beside.breach_mm == 0.0
+    wall = AxisFrame("wall", [20.0, 28.0, 0.0], np.eye(3))
+    with pytest.raises(PlanError, match=r"L4 left: every screw .* head in the bone beside it"):
+        plan_pedicle_screw(
+            _vertebra(13.0), "L4", "left", *_plates(),
+            others=(box(wall, [-25.0, 0.0, -40.0], [40.0, 30.0, 40.0]),),
+        )  # fmt: skip
 
 
 def test_same_plan_in_any_pose() -> None:

@@ -10,6 +10,7 @@ import pytest
 from mechanics_shapes import TOY_AXES, cuboid, toy_case
 
 from sacroplan.errors import MechanicsError
+from sacroplan.geometry.booleans import union
 from sacroplan.geometry.frames import Rigid
 from sacroplan.mechanics.study import MechanicsOptions, RodSolid, evaluate
 
@@ -213,3 +214,33 @@ def test_the_law_envelope_brackets_the_default():
     low, high = value(r, f"envelope.low.{key}"), value(r, f"envelope.high.{key}")
     assert low < value(r, f"reconstructed.{key}") < high
     assert "mechanics.single_law" not in {d.code for d in r.doubts}
+
+
+def test_half_a_sacrum_still_carries_by_its_own_joint():
+    # The right half is gone: the left one keeps its joint and its half of the disc.
+    core = union(cuboid([-33, -10, -36], [-3, 12, -4]), cuboid([-16, -10, -5], [-3, 12, 6]))
+    whole = toy_case()
+    half = {
+        "remnants": {
+            "sacrum": cuboid([0, -14, -40], [28, 16, 0]),
+            "hip_left": whole.bones["hip_left"],
+            "hip_right": whole.remnants["hip_right"],
+        },
+        "implant_core": core,
+        "porous": {
+            "wing_right": whole.porous["right"],
+            "sacrum": cuboid([-3, -10, -36], [0, 12, -4]),
+        },
+        "screws": tuple(s for s in whole.screws if s.name != "iliac_left"),
+        "rods": tuple(r for r in whole.rods if r.name == "rod_right"),
+    }
+    r = evaluate(toy_case(**half))
+    mesh = r.reconstructed.mesh
+    for name in ("sacrum", "sacroiliac_left", "disc_L5_S1", "porous_sacrum"):
+        assert mesh.of(name).any()
+    assert not mesh.of("sacroiliac_right").any()
+    assert abs(value(r, "reconstructed.lc01.unbalanced_n")) < 1e-3
+    # Both ways down, the kept joint and the implant, hold L5 up.
+    assert value(r, "reconstructed.lc01.stiffness_n_per_mm") > 100.0
+    volume = mesh.volumes
+    assert volume[mesh.of("sacrum")].sum() == pytest.approx(28 * 30 * 40, rel=0.12)

@@ -12,6 +12,7 @@ from PIL import Image
 from sacroplan.geometry.booleans import difference
 from sacroplan.geometry.frames import AxisFrame
 from sacroplan.geometry.primitives import box, cylinder, sphere
+from sacroplan.geometry.surface import Surface, concatenate
 from sacroplan.manufacture.checks import check_part
 from sacroplan.manufacture.findings import Hole
 from sacroplan.report.printing import marks, print_pictures, print_tables
@@ -56,6 +57,22 @@ def test_what_was_found_is_seen_where_it_is() -> None:
     assert row["Sound"] == "yes"
     assert row["Trapped powder"] == "1"
     assert row["Mass"] == f"{check.mass_g:.0f} g"
+    assert "narrow holes turquoise (0.2 to 0.2 mm)" in pictures[0].caption
+    # What is unsound is shown as well: a void, a second body, a missing face.
+    shell = difference(block, sphere([6.0, 10.0, 10.0], 2.0, 24))
+    two = concatenate([shell, box(HERE, np.full(3, 30.0), np.full(3, 32.0))])
+    (front, _) = print_pictures(
+        SimpleNamespace(checks=(check_part(two, "two", "LPBF", np.array([0.0, 0.0, 1.0])),)),
+        {"two": two}, HERE,
+    )  # fmt: skip
+    assert "enclosed voids pink (3" in front.caption
+    assert "loose bodies green (8 to 8 mm3)" in front.caption
+    torn = Surface(block.vertices, block.faces[1:], block.frame)
+    (front, _) = print_pictures(
+        SimpleNamespace(checks=(check_part(torn, "torn", "LPBF", np.array([0.0, 0.0, 1.0])),)),
+        {"torn": torn}, HERE,
+    )  # fmt: skip
+    assert "open edges black (20 to 28 mm)" in front.caption
     # A part without a finding gets no picture.
     fine = check_part(block, "block", "LPBF", np.array([0.0, 0.0, 1.0]))
     assert print_pictures(SimpleNamespace(checks=(fine,)), {"block": block}, HERE) == ()

@@ -21,26 +21,26 @@ MALE, FEMALE = "Visible Human Male", "Visible Human Female"
 CASES = (*PHANTOMS, MALE, FEMALE)
 
 
-def site_of(name, shared):
-    """Bones and landmarks of a case, with a tumour of 18 mm in the right half of S2."""
+def bones_of(name, shared):
+    """Bones by name in LPS mm, the CT's geometry or None, and whether both sides are meant to be equal."""
     import landmark_cases
 
-    geometry = None
+    names = ("L3", "L4", "L5", "sacrum", "hip_left", "hip_right")
     if name in PHANTOMS:
         patient = landmark_cases.patient(landmark_cases.PATIENTS[PHANTOMS.index(name)])
-        bones, geometry = patient.bones, patient.geometry
-    elif name == MALE:
+        return patient.bones, patient.geometry, patient.parameters.asymmetry == 0.0
+    if name == MALE:
         folder = shared / "data" / "vhm_meshes"
-        names = ("L4", "L5", "sacrum", "hip_left", "hip_right")
-        bones = {n: read_stl(folder / f"{n}.stl") for n in names}
-    else:
-        volume = read_ct(shared / "data" / "vhf_pelvis_ct_1mm").volume
-        labels = segment(volume).labels
-        bones = {
-            n: replace(bone_surface(volume, labels, n), frame="LPS")
-            for n in ("L4", "L5", "sacrum", "hip_left", "hip_right")
-        }
-        geometry = replace(volume.geometry, frame="LPS")
+        return {n: read_stl(folder / f"{n}.stl") for n in names}, None, True
+    volume = read_ct(shared / "data" / "vhf_pelvis_ct_1mm").volume
+    labels = segment(volume).labels
+    bones = {n: replace(bone_surface(volume, labels, n), frame="LPS") for n in names[1:]}
+    return bones, replace(volume.geometry, frame="LPS"), True
+
+
+def site_of(name, shared):
+    """Bones and landmarks of a case, with a tumour of 18 mm in the right half of S2."""
+    bones, geometry, _ = bones_of(name, shared)
     found = find(bones, np.eye(3), geometry=geometry)
     bare = Site(bones, found.frames, found.points)
     centre = bare.middle(1.6) + 24.0 * bare.right

@@ -30,6 +30,18 @@ MARGIN_MM = 12.0
 GRID_RANGE_MM = (0.6, 1.2)
 """Voxels outside this range are resampled to 1 mm: triangles come out about as large as voxels."""
 
+UNFOLD_STEPS = 6
+"""Rounds in which crossing faces go back to where the contour had them, half of the way each."""
+
+UNFOLD_RINGS = 2
+"""Rings of faces round a crossing that go back with it."""
+
+UNFOLD_LEAST = 0.2
+"""A vertex that has kept less than this of its move goes back all the way."""
+
+UNFOLD_PAIRS = 10_000
+"""Crossing pairs that are mended in one round."""
+
 SMOOTHING_STEPS = 6
 """Taubin steps; they remove the ripple of the contouring grid and shrink nothing."""
 
@@ -56,7 +68,7 @@ def bone_surface(
     """
     from scipy import ndimage
 
-    from sacroplan.geometry.booleans import bodies, simplify
+    from sacroplan.geometry.booleans import bodies, simplify_uncrossed
     from sacroplan.geometry.fields import contour
 
     if not labels.geometry.matches(volume.geometry):
@@ -78,8 +90,9 @@ def bone_surface(
     # Stray islands become outside, cavities inside; their field values only have to change sign.
     whole = np.asarray(ndimage.binary_fill_holes(inside))
     field = np.where(whole, -np.abs(field), np.abs(field))
-    surface = _smoothed(_deblurred(contour(geometry, field), geometry, shown, spacing_of_ct))
-    surface = bodies(simplify(surface, tolerance_mm))[0]
+    rough = contour(geometry, field)
+    surface = _unfolded(rough, _smoothed(_deblurred(rough, geometry, shown, spacing_of_ct)))
+    surface = bodies(simplify_uncrossed(surface, tolerance_mm))[0]
     return surface.require_closed(name)
 
 
@@ -241,3 +254,27 @@ def _smoothed(surface: Surface) -> Surface:
     length = np.linalg.norm(step, axis=1, keepdims=True)
     step *= np.minimum(1.0, limit / np.maximum(length, 1e-12))
     return Surface(surface.vertices + step, surface.faces, surface.frame)
+
+
+def _unfolded(rough: Surface, moved: Surface) -> Surface:
+    """``moved`` with its faces off each other: where they cross it goes back towards ``rough``.
+
+    A thin plate whose both sides move inwards, or a narrow foramen, can pass through itself; a contour
+    of a field cannot. Both surfaces have the same faces.
+    """
+    from sacroplan.geometry.tree import face_tree
+
+    step = moved.vertices - rough.vertices
+    share = np.ones(len(step))
+    out = moved
+    for _ in range(UNFOLD_STEPS):
+        count, pairs = face_tree(out).crossing_faces(UNFOLD_PAIRS)
+        if not count:
+            return out
+        near = np.zeros(len(step), dtype=bool)
+        near[rough.faces[np.unique(pairs)].ravel()] = True
+        for _ in range(UNFOLD_RINGS):
+            near[rough.faces[near[rough.faces].any(axis=1)].ravel()] = True
+        share[near] = np.where(share[near] > UNFOLD_LEAST, 0.5 * share[near], 0.0)
+        out = Surface(rough.vertices + share[:, None] * step, rough.faces, rough.frame)
+    return out

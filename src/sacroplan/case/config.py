@@ -212,8 +212,15 @@ class ImplantTable(_Table):
 
     design: Literal["total", "hemi_left", "hemi_right", "self_stabilising"] | None = None
     porous_thickness_mm: Annotated[float, Field(ge=1.0, le=5.0)] | None = None
+    cell_type: Literal[
+        "gyroid_network", "gyroid_sheet", "diamond_network", "diamond_strut", "dodecahedron_strut"
+    ] = "gyroid_network"  # fmt: skip
     cell_mm: Annotated[float, Field(ge=0.6, le=5.0)] | None = None
     porosity_percent: Annotated[float, Field(ge=30, le=90)] | None = None
+    """At the bone; all through the layer without ``core_porosity_percent``."""
+    core_porosity_percent: Annotated[float, Field(ge=30, le=90)] | None = None
+    printer_minimum_mm: Annotated[float, Field(gt=0, le=2)] | None = None
+    """Thinnest strut or wall of the machine that prints it."""
     parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{2,31}$")], float] = Field(
         default_factory=dict
     )
@@ -469,6 +476,10 @@ type = "total"             # or high, mid, low, hemi, hemipelvectomy, free; see 
 # fibula = "fibula.stl"    # donor bone, closed surface; "synthetic" for a worked example
 # [implant]
 # design = "self_stabilising" # after total sacrectomy: screws into L5 instead of rods
+# cell_type = "gyroid_network" # or gyroid_sheet, diamond_network, diamond_strut, dodecahedron_strut
+# porosity_percent = 70    # of the porous layer, at the bone [POR-3]
+# core_porosity_percent = 50 # at the core: the layer is then graded between the two
+# printer_minimum_mm = 0.3 # thinnest strut or wall of your printer; thinner designs are refused
 # [implant.parameters]     # any parameter of the design envelope, see the dossier's table
 # wing_depth_mm = 15.0
 

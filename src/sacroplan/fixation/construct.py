@@ -270,8 +270,18 @@ def _pedicle(
     obstacles: Obstacles,
 ) -> ScrewPlan:
     bone, superior, inferior = _level_of(level, bones, frames)
+    # Behind S1 the iliac crests stand where a head would go; a lumbar one has room.
+    beside = [bones[n] for n in ("hip_left", "hip_right") if level == "S1" and n in bones]
     return plan_pedicle_screw(
-        bone, level, side, superior, inferior, volume, catalogue=catalogue, obstacles=obstacles
+        bone,
+        level,
+        side,
+        superior,
+        inferior,
+        volume,
+        catalogue=catalogue,
+        obstacles=obstacles,
+        others=beside,
     )
 
 

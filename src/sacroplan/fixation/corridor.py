@@ -6,6 +6,7 @@ lateral), so the left and the right side are the same problem; the best are meas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,12 @@ keeps the entry on the facet's side of the transverse process."""
 SHARED_OUT = 4000
 """More axes than this are searched on all cores."""
 
+BESIDE_MM = 1.5
+"""Sampling of the distance to the bones beside a screw's head."""
+
+HEAD_ROOM_MM = 30.0
+"""A head stands within this of the vertebra."""
+
 FINALISTS = 8
 """Axes that climb to the tops of their hills on the mesh."""
 
@@ -70,6 +77,20 @@ class _Level:
     depth: npt.NDArray[np.float32]
     frame: AxisFrame
     sign: float
+    beside: DistanceField | None = None
+
+    def free(self, rows: FloatArray) -> FloatArray:
+        """Rows (n, 10) of :func:`_search` whose head keeps its gap (SP-FIX-02) to the bones beside it."""
+        if self.beside is None or not len(rows):
+            return rows
+        radius = 0.5 * evidence.value("SP-FIX-02", "diameter") + evidence.value("SP-FIX-02", "gap")
+        # The head is drawn from half its radius below the rod's centre to its top.
+        low = evidence.value("SP-FIX-02", "seat") - 0.25 * evidence.value("SP-FIX-02", "diameter")
+        top = evidence.value("SP-FIX-02", "seat") + evidence.value("SP-FIX-02", "above")
+        back = rows[:, 2, None] + np.linspace(low, top, 6)[None, :]
+        at = rows[:, None, 4:7] - back[:, :, None] * rows[:, None, 7:10]
+        gap = self.beside.at(at.reshape(-1, 3)).reshape(back.shape).min(axis=1)
+        return np.asarray(rows[gap >= radius])
 
     def to_world(self, points: FloatArray) -> FloatArray:
         return np.asarray(self.frame.to_world(points * np.array([1.0, 1.0, self.sign])))
@@ -88,13 +109,22 @@ def level_frame(level: str, superior: AxisFrame, inferior: AxisFrame) -> AxisFra
     return AxisFrame(level, origin, axes, same_frame(superior, inferior))
 
 
-def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
+def _prepare(
+    vertebra: Surface, frame: AxisFrame, sign: float, others: Sequence[Surface] = ()
+) -> _Level:
     from sacroplan.geometry.fields import distance_field
-    from sacroplan.geometry.volume import VolumeGeometry
+    from sacroplan.geometry.surface import concatenate
+    from sacroplan.geometry.volume import VolumeGeometry, grid_around
 
-    local = frame.to_local(vertebra.vertices) * np.array([1.0, 1.0, sign])
-    faces = vertebra.faces if sign > 0 else vertebra.faces[:, ::-1]
-    surface = Surface(local, faces, vertebra.frame)
+    def turned(bone: Surface) -> Surface:
+        local = frame.to_local(bone.vertices) * np.array([1.0, 1.0, sign])
+        return Surface(local, bone.faces if sign > 0 else bone.faces[:, ::-1], bone.frame)
+
+    surface = turned(vertebra)
+    beside = None
+    if others:
+        room = grid_around(surface.vertices, BESIDE_MM, HEAD_ROOM_MM, vertebra.frame)
+        beside = distance_field(concatenate([turned(s) for s in others]), room)
     low = np.array([surface.bounds[0, 0], surface.bounds[0, 1], -14.0]) - 2.0
     high = (
         np.array([surface.bounds[1, 0], surface.bounds[1, 1], min(surface.bounds[1, 2], 45.0)])
@@ -105,8 +135,8 @@ def _prepare(vertebra: Surface, frame: AxisFrame, sign: float) -> _Level:
         (int(shape[0]), int(shape[1]), int(shape[2])), np.full(3, FIELD_MM), low, np.eye(3),
         vertebra.frame,
     )  # fmt: skip
-    field = distance_field(surface, grid)
-    return _Level(surface, walls_of(surface), field, -field.values, frame, sign)
+    depth = distance_field(surface, grid)
+    return _Level(surface, walls_of(surface), depth, -depth.values, frame, sign, beside)
 
 
 def _posterior_wall(level: _Level, name: str) -> float:
@@ -265,6 +295,7 @@ def _climb(
                 work, level, row[4:7] + step_mm * grid, directions, cost, wall_x,
                 floor - FIELD_SLACK_MM, catalogue,
             )  # fmt: skip
+            found = work.free(found)
             if not len(found):
                 break
             scores, depths = _exact(work, found, wall_x, score if depth >= floor else -np.inf)
@@ -295,6 +326,7 @@ def plan_pedicle_screw(
     progress: Progress = silent,
     catalogue: Catalogue | None = None,
     obstacles: Obstacles | None = None,
+    others: Sequence[Surface] = (),
 ) -> ScrewPlan:
     """The roomiest pedicle screw of ``vertebra`` on ``side`` (``left`` or ``right``).
 
@@ -304,19 +336,20 @@ def plan_pedicle_screw(
     superior, inferior : frames of its endplates (x anterior, y cranial, z right).
     volume : CT for the HU along the thread. catalogue : sizes that exist, generic without it.
     obstacles : cuts, metal and vessels that the thread must not touch.
+    others : closed surfaces of bones that the screw's head must clear, such as the ilium beside S1.
 
     Raises :class:`PlanError` when the surface has no canal or pedicle, or no screw of the catalogue fits.
     """
     if side not in ("left", "right"):
         raise PlanError(f"Side must be 'left' or 'right', not {side!r}.")
-    same_frame(vertebra, superior, inferior)
+    same_frame(vertebra, superior, inferior, *others)
     name = f"{level} {side}"
     row = pedicle_row(level)
     evidence.get(row)
     vertebra.require_closed(level)
     progress(0.0, f"{name}: distance field")
     frame = level_frame(level, superior, inferior)
-    work = _prepare(vertebra, frame, 1.0 if side == "right" else -1.0)
+    work = _prepare(vertebra, frame, 1.0 if side == "right" else -1.0, others)
     wall_x = _posterior_wall(work, name)
     progress(0.3, f"{name}: search")
     catalogue = catalogue or generic()
@@ -336,6 +369,13 @@ def plan_pedicle_screw(
         raise PlanError(
             f"{name}: every axis through this pedicle meets a planned cut, other metal or a vessel. Move "
             "that, or leave this pedicle out."
+        )
+    rows = work.free(rows)
+    if not len(rows):
+        raise PlanError(
+            f"{name}: every screw of the catalogue that fits the bone would stand with its head in the bone "
+            f"beside it (gap of {evidence.value('SP-FIX-02', 'gap'):g} mm wanted). Leave this pedicle out or "
+            "place the screw by hand, with that bone trimmed."
         )
     progress(0.6, f"{name}: refinement")
     tops = []

@@ -41,8 +41,8 @@ def write_cli(
             stream.write(_LAYER.to_bytes(2, "little") + np.array(one.top_mm, dtype="<f4").tobytes())
             for ring in one.outlines:
                 closed = np.concatenate([ring, ring[:1]])
-                x, y = ring[:, 0], ring[:, 1]
-                outer = int(x @ np.roll(y, -1) - y @ np.roll(x, -1) > 0.0)
+                x, y = closed[:, 0], closed[:, 1]
+                outer = int(x[:-1] @ y[1:] - y[:-1] @ x[1:] > 0.0)
                 stream.write(_POLYLINE.to_bytes(2, "little"))
                 stream.write(np.array([1, outer, len(closed)], dtype="<i4").tobytes())
                 stream.write(closed.astype("<f4").tobytes())

@@ -125,3 +125,18 @@ def refined(surface: Surface, length_mm: float) -> Surface:
     if float(np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2).max()) <= length_mm:
         return surface
     return from_manifold(to_manifold(surface).refine_to_length(length_mm), surface.frame)
+
+
+def simplify_uncrossed(surface: Surface, tolerance_mm: float) -> Surface:
+    """As :func:`simplify`, by less where merging would let faces cross each other.
+
+    Merged faces of a thin or sharply bent place can pass through their neighbours; ``surface`` itself,
+    which must not cross itself, is the last resort.
+    """
+    from sacroplan.geometry.tree import face_tree
+
+    for share in (1.0, 0.3, 0.1):
+        out = simplify(surface, share * tolerance_mm)
+        if face_tree(out).crossing_faces()[0] == 0:
+            return out
+    return surface

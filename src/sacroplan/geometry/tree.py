@@ -33,19 +33,19 @@ class FaceTree:
     node_low: FloatArray
     node_high: FloatArray
 
-    def crossing_faces(self) -> tuple[int, npt.NDArray[np.int64]]:
-        """Number of face pairs that cross (at most :data:`MOST_PAIRS`), and up to 100 of them (k, 2).
+    def crossing_faces(self, listed: int = 100) -> tuple[int, npt.NDArray[np.int64]]:
+        """Number of face pairs that cross (at most :data:`MOST_PAIRS`), and up to ``listed`` of them (k, 2).
 
         Faces that touch, overlap in one plane or share an edge are not counted.
         """
         from sacroplan.geometry import _tree_kernels as _kernels
 
-        pairs = np.full((100, 2), -1, dtype=np.int64)
+        pairs = np.full((listed, 2), -1, dtype=np.int64)
         count = _kernels.crossing_pairs(
             self.surface.vertices, self.faces, self.low, self.high, self.first_leaf,
             self.node_low, self.node_high, DEPTH_MM, MOST_PAIRS, pairs,
         )  # fmt: skip
-        return int(count), self.order[pairs[: min(count, 100)]]
+        return int(count), self.order[pairs[: min(count, listed)]]
 
     def first_hits(
         self,

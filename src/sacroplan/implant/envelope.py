@@ -65,6 +65,8 @@ BOUNDS: tuple[Bound, ...] = (
           "the layer is thinner than one strut or takes the place of the core"),
     Bound("porosity_percent", "Porosity of the layer", "%", "POR-3", "porosity", (40.0, 90.0),
           "a network lattice is closed below and falls apart above"),
+    Bound("core_porosity_percent", "Porosity of the layer at the core", "%", "POR-3", "porosity",
+          (40.0, 90.0), "a network lattice is closed below and falls apart above"),
     Bound("cell_mm", "Unit cell of the lattice", "mm", "SP-IMP-09", "cell", (0.3, 6.0),
           "no printer resolves the cell or no cell fits the layer"),
     Bound("hole_clearance_mm", "Screw hole over screw", "mm", "AM-12", "clearance", (0.0, 3.0),
@@ -80,6 +82,10 @@ BOUNDS: tuple[Bound, ...] = (
           "no such rod exists", (5.5, 6.0, 6.35)),
     Bound("suture_diameter_mm", "Suture hole", "mm", "AM-13", "diameter", (0.5, 6.0),
           "a needle does not pass or the hole is no suture hole"),
+    Bound("lordosis_change_deg", "Lordosis added to the patient's own", "deg", "SP-IMP-17", "lordosis",
+          (-20.0, 20.0), "the block's roof stands too steep under the vertebra to carry it"),
+    Bound("height_change_mm", "Height added to the patient's own", "mm", "SP-IMP-17", "height",
+          (-10.0, 15.0), "the vertebra meets the pelvis or its nerves are torn"),
     Bound("hollow_wall_mm", "Wall of a hollowed core", "mm", "SP-IMP-13", "wall", (0.8, 40.0),
           "the shell is below a structural wall"),
 )  # fmt: skip
@@ -196,7 +202,9 @@ def _entry(bound: Bound, value: float) -> Entry:
 def envelope_of(
     parameters: ImplantParameters, design: str = "total", bounds: Sequence[Bound] = BOUNDS
 ) -> DesignEnvelope:
-    """The envelope of ``parameters``; nothing is raised, see :meth:`DesignEnvelope.require`."""
-    return DesignEnvelope(
-        design, tuple(_entry(b, float(getattr(parameters, b.name))) for b in bounds)
-    )
+    """The envelope of ``parameters``; nothing is raised, see :meth:`DesignEnvelope.require`.
+
+    A parameter that is not set (None) has no entry.
+    """
+    values = ((b, getattr(parameters, b.name)) for b in bounds)
+    return DesignEnvelope(design, tuple(_entry(b, float(v)) for b, v in values if v is not None))

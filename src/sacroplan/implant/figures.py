@@ -80,7 +80,7 @@ def figures(
                 "SP-IMP-08",
             )
     _vertebra_seat(r, implant, local, seats)
-    virtual = _angles(r, layers[local.level], local)
+    virtual = _angles(r, layers[local.level], local, p)
     _load_paths(r, core, seats, local, p)
     _overlaps(r, implant, local)
     _clearances(r, implant, local, seats)
@@ -101,6 +101,10 @@ def figures(
     _lattice(put, doubt, implant)
     _outside(put, doubt, implant, local)
     _screws(r, implant, local, seats, p)
+    if implant.posts:
+        low, high = evidence.span("AM-09", "thread")
+        put("posts.thread_allowance_mm", evidence.value("AM-09", "thread"), "mm",
+            "Machining allowance of the set screws' threads", "AM-09", lower=low, upper=high)  # fmt: skip
     wanted = evidence.value("SP-IMP-07", "least") / (1.0 if local.hemi_side is None else 2.0)
     holes = len(implant.suture_holes)
     put("suture_holes.count", holes, "count", "Suture holes", "AM-13", "SP-IMP-07", lower=wanted)
@@ -116,7 +120,7 @@ def figures(
 
 def _mass(r: _Report, implant: Implant, local: Local, shell: Hollow) -> None:
     core, layers = implant.core, implant.porous
-    porosity = next(iter(implant.lattice.values())).porosity
+    porosity = 1.0 - next(iter(implant.lattice.values())).density
     porous_mm3 = sum(s.volume_mm3 for s in layers.values())
     mass = mass_g(core.volume_mm3, porous_mm3, porosity)
     r.put("core.volume_cm3", core.volume_mm3 / 1e3, "cm3", "Solid volume")
@@ -405,7 +409,7 @@ def _mean_area(layer: Surface, plane: Plane, thickness_mm: float) -> float:
     return (areas[0] + 4.0 * areas[1] + areas[2]) / 6.0
 
 
-def _angles(r: _Report, layer: Surface, local: Local) -> AxisFrame:
+def _angles(r: _Report, layer: Surface, local: Local, p: ImplantParameters) -> AxisFrame:
     """Lordosis and incidence of the implant's cranial face as virtual S1 endplate (HANDBOOK 1.3)."""
     put, level, endplate = r.put, local.level, local.endplate
     facing = layer.face_normals @ endplate.axes[:, 1] > 0.5
@@ -432,11 +436,14 @@ def _angles(r: _Report, layer: Surface, local: Local) -> AxisFrame:
             f"Angle from {level}'s endplate to S1's that the block takes over", "SAG-N6")  # fmt: skip
         if local.upper is not None:
             up = local.upper.axes[:, 1]
-            put("lordosis.segment_before_deg", _turn(up, s1.axes[:, 1]), "deg",
+            planned = _turn(up, s1.axes[:, 1])
+            put("lordosis.segment_before_deg", planned - p.lordosis_change_deg, "deg",
                 f"Lordosis {level}-S1 before the resection", "SAG-N6")  # fmt: skip
-            put("lordosis.segment_planned_deg", _turn(up, normal), "deg",
-                f"Lordosis from {level}'s superior endplate to the implant's cranial face; {level} itself "
-                "keeps its place over the pelvis, the block takes over the rest", "SAG-N6")  # fmt: skip
+            put("lordosis.segment_planned_deg", planned, "deg",
+                f"Lordosis of {level} to where S1's endplate was, as the implant holds {level}", "SAG-N6",
+                "SP-IMP-17")  # fmt: skip
+            put("lordosis.vertebra_deg", _turn(up, normal), "deg",
+                f"{level}'s superior endplate to the implant's cranial face", "SAG-N6")  # fmt: skip
     ahead = unit(np.array([1.0, 0.0, 0.0]) - normal[0] * normal)
     axes = np.stack([ahead, normal, np.cross(ahead, normal)], axis=1)
     return AxisFrame("virtual S1 endplate", centre, axes)
@@ -502,11 +509,14 @@ def _lattice(put: Any, doubt: Any, implant: Implant) -> None:
         "lattice.porosity_percent",
         100.0 * lattice.porosity,
         "%",
-        "Porosity of the lattice",
+        "Porosity of the lattice at the bone",
         "POR-3",
         lower=share[0],
         upper=share[1],
     )
+    if lattice.core_porosity is not None:
+        put("lattice.core_porosity_percent", 100.0 * lattice.core_porosity, "%",
+            "Porosity of the lattice at the core", "POR-3", lower=share[0], upper=share[1])  # fmt: skip
     put(
         "lattice.cells_through",
         lattice.cells_through,

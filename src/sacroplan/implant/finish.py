@@ -21,6 +21,9 @@ from sacroplan.implant.shape import Pad
 CRUMB_SHARE = 0.01
 """Loose pieces up to this share of the volume are offcuts; more means that the body fell apart."""
 
+SOLID_SHARE = 0.1
+"""Pieces of a porous layer up to this share of its main one stay with the core, solid."""
+
 BEHIND_MM = 40.0
 """A pad is cut off so far behind its plane: everything that the smoothing left there."""
 
@@ -83,7 +86,6 @@ def cut(
     for name, pad in seats.pads.items():
         slab = to_manifold(_slab(pad, -1.0, p.porous_mm), f"the seat {name}")
         layers[name], solid = solid ^ slab, solid - slab
-    core = largest(from_manifold(solid, raw.frame), "implant core", axes)
     at = {level: seats.plate.to_world(seats.plate.centroid_uv)}
     at |= {f"wing_{s}": w.target for s, w in seats.wings.items()}
     at |= {n: pad.seat.to_world(pad.seat.centroid_uv) for n, pad in seats.pads.items()}
@@ -95,8 +97,20 @@ def cut(
                 "bones, nerves or screws to keep clear of leave no room there. Move the cut or the "
                 "screws, or lower bone_clearance_mm."
             )
-        porous[name] = largest(from_manifold(layer, raw.frame), f"porous layer {name}", axes)
-    return core, porous
+        pieces = sorted(layer.decompose(), key=lambda piece: -float(piece.volume()))
+        lost = sum(float(piece.volume()) for piece in pieces[1:])
+        if lost > SOLID_SHARE * float(pieces[0].volume()):
+            second = from_manifold(pieces[1], raw.frame).centroid[None]
+            raise PlanError(
+                f"The porous layer {name} fell into {len(pieces)} pieces ({lost:.0f} of "
+                f"{layer.volume():.0f} mm3 lie apart, the largest near {where(axes.to_world(second))}); "
+                "bones, nerves or screws to keep clear of cut it through. Move the osteotomy or the "
+                "screw there, or lower the clearance."
+            )
+        porous[name] = from_manifold(pieces[0], raw.frame)
+        # An islet on the seat holds no cells worth the name; as part of the core it is not lost.
+        solid = manifold3d.Manifold.batch_boolean([solid, *pieces[1:]], manifold3d.OpType.Add)
+    return largest(from_manifold(solid, raw.frame), "implant core", axes), porous
 
 
 def _slab(pad: Pad, low: float, high: float) -> Surface:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt
-from sacroplan.geometry.booleans import simplify
+from sacroplan.geometry.booleans import simplify_uncrossed
 from sacroplan.geometry.distance import signed_distance
 from sacroplan.geometry.fields import contour
 from sacroplan.geometry.frames import FloatArray
@@ -23,8 +23,8 @@ from sacroplan.implant.posts import post_top
 from sacroplan.implant.seats import Seats
 from sacroplan.implant.shape import Field, coordinates
 
-WALL_STEP_MM = 0.5
-"""Step between the walls that are tried, thickest first."""
+WALL_STEP_MM = 0.25
+"""Step between the walls that are tried."""
 
 WAYS = 24
 """Directions tried for an opening, in the sagittal and the transverse plane."""
@@ -70,21 +70,27 @@ def segment_field(points: tuple[Field, Field, Field], a: FloatArray, b: FloatArr
     return np.asarray(np.sqrt(gap), dtype=np.float32)
 
 
-def solid_zone(
-    geometry: VolumeGeometry, seats: Seats, around: Surroundings,
-    screws: tuple[WingScrew, ...], posts: tuple[RodPost, ...], holes: tuple[SutureHole, ...],
-    p: ImplantParameters,
-) -> Field:  # fmt: skip
-    """Distance (mm) to everything that needs solid round it, less what it needs; cavities lie above 0."""
-    at = coordinates(geometry)
-    wall = p.hole_wall_mm
-    out = around.l5.values - np.float32(p.endplate_gap_mm + p.porous_mm + wall)
+def behind_layers(around: Surroundings, seats: Seats, p: ImplantParameters) -> Field:
+    """Depth (mm) behind the nearest porous layer; negative in a layer and beyond its seat."""
+    at = coordinates(around.geometry)
+    out = around.l5.values - np.float32(p.endplate_gap_mm + p.porous_mm)
     for hip in around.hips.values():
-        np.minimum(out, hip.values - np.float32(p.endplate_gap_mm + p.porous_mm + wall), out=out)
+        np.minimum(out, hip.values - np.float32(p.endplate_gap_mm + p.porous_mm), out=out)
     for plane in seats.planes:
         n, q = plane.normal, plane.point
         b = n[0] * (at[0] - q[0]) + n[1] * (at[1] - q[1]) + n[2] * (at[2] - q[2])
-        np.minimum(out, (b - np.float32(p.porous_mm + wall)).astype(np.float32), out=out)
+        np.minimum(out, (b - np.float32(p.porous_mm)).astype(np.float32), out=out)
+    return np.asarray(out, dtype=np.float32)
+
+
+def solid_zone(
+    geometry: VolumeGeometry, screws: tuple[WingScrew, ...], posts: tuple[RodPost, ...],
+    holes: tuple[SutureHole, ...], p: ImplantParameters,
+) -> Field:  # fmt: skip
+    """Distance (mm) to every bore and post, less the solid that it needs; cavities lie above 0."""
+    at = coordinates(geometry)
+    wall = p.hole_wall_mm
+    out = np.full(geometry.shape, np.float32(1e3))
 
     def keep(a: FloatArray, b: FloatArray, radius: float) -> None:
         np.minimum(out, segment_field(at, a, b) - np.float32(radius), out=out)
@@ -107,9 +113,11 @@ def solid_zone(
 def hollowed(
     body: Field, around: Surroundings, seats: Seats, screws: tuple[WingScrew, ...],
     posts: tuple[RodPost, ...], holes: tuple[SutureHole, ...], limit_g: float | None,
-    p: ImplantParameters,
+    p: ImplantParameters, porosity: float,
 ) -> Hollow:  # fmt: skip
     """Cavities for ``body``, where it weighs more than ``limit_g`` without; the thickest wall that does.
+
+    ``porosity`` is the porous layers' mean, 0 to 1.
 
     A cavity without two openings (AM-05) stays solid. What cannot be brought below the limit with
     ``hollow_wall_mm`` is a doubt of the figures, not of this function.
@@ -121,26 +129,36 @@ def hollowed(
     layers = metal & _layers(around, seats, p)
     porous = float(layers.sum()) * cell
     solid = float(metal.sum()) * cell - porous
-    porosity = p.porosity_percent / 100.0
     if limit_g is None or mass_g(solid, porous, porosity) <= limit_g:
         return Hollow(None, (), float("inf"), 0.0)
-    zone = solid_zone(geometry, seats, around, screws, posts, holes, p)
+    bores = solid_zone(geometry, screws, posts, holes, p)
+    behind = behind_layers(around, seats, p)
     thickest = max(evidence.value("SP-IMP-13", "thickest"), p.hollow_wall_mm)
-    best: tuple[Field, float, float] | None = None
-    for wall in np.arange(thickest, p.hollow_wall_mm - 1e-9, -WALL_STEP_MM):
+
+    def cavity_of(wall: float) -> tuple[Field, Field, float]:
+        # A seat is backed by as much as stands round a hole, or by the wall where that is thinner.
+        zone = np.minimum(bores, behind - np.float32(min(wall, p.hole_wall_mm)))
         # Negative inside the cavity; smoothed, as the depth is only known from voxel to voxel.
         cavity = smooth(np.maximum(depth + np.float32(wall), -zone), p.grid_mm)
         cavity, size = _large(cavity, geometry)
-        best = (cavity, float(wall), size)
-        if mass_g(solid - size, porous, porosity) <= limit_g:
-            break
-    assert best is not None
-    cavity, wall, _ = best
+        return cavity, zone, mass_g(solid - size, porous, porosity)
+
+    walls = np.arange(thickest, p.hollow_wall_mm - 1e-9, -WALL_STEP_MM)
+    # The mass falls with the wall: the first wall that keeps the limit lies between these two.
+    low, high = 0, len(walls) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cavity_of(float(walls[middle]))[2] <= limit_g:
+            high = middle
+        else:
+            low = middle + 1
+    wall = float(walls[high])
+    cavity, zone, _ = cavity_of(wall)
     cavity, openings, doubts = _opened(cavity, body, geometry, zone, seats, p)
     size = float((cavity < 0.0).sum()) * cell
     if not openings:
         return Hollow(None, (), float("inf"), 0.0, doubts)
-    surface = simplify(contour(geometry, cavity), p.simplify_mm)
+    surface = simplify_uncrossed(contour(geometry, cavity), p.simplify_mm)
     return Hollow(surface, openings, wall, size, doubts)
 
 

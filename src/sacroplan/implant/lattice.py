@@ -20,10 +20,13 @@ class LatticeDefinition:
     Attributes
     ----------
     cell_type : one of :data:`TYPES`. cell_mm : edge of the cubic unit cell along the seat.
-    level : the cell's field lies below it in the solid (:mod:`sacroplan.lattice.cells`).
-    porosity : void share in [0, 1]. pore_um : throat, the largest sphere that passes through the pores.
-    strut_um : the largest sphere that passes through the solid; for a sheet the way through that 5 % of
-        its surface fall short of. Both measured on the cell (:mod:`sacroplan.lattice.sizes`).
+    level : the cell's field lies below it in the solid (:mod:`sacroplan.lattice.cells`), at the bone.
+    porosity : void share in [0, 1] at the bone. core_porosity : at the core, where the layer is graded
+        linearly between the two; None for an even one.
+    pore_um : throat at the bone, the largest sphere that passes through the pores.
+    strut_um : where it is thinnest, the largest sphere that passes through the solid; for a sheet the
+        way through that 5 % of its surface fall short of. Both measured on the cell
+        (:mod:`sacroplan.lattice.sizes`).
     thickness_mm : of the layer. rows : evidence behind the numbers.
     """
 
@@ -34,12 +37,19 @@ class LatticeDefinition:
     pore_um: float
     strut_um: float
     thickness_mm: float
+    core_porosity: float | None = None
     rows: tuple[str, ...] = ("POR-1", "POR-3", "POR-4", "SP-IMP-09")
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Relative density at the bone and at the core."""
+        core = self.porosity if self.core_porosity is None else self.core_porosity
+        return 1.0 - self.porosity, 1.0 - core
+
+    @property
     def density(self) -> float:
-        """Relative density, 0 to 1."""
-        return 1.0 - self.porosity
+        """Relative density, 0 to 1, mean over the thickness."""
+        return 0.5 * sum(self.ends)
 
     @property
     def cells_through(self) -> float:
@@ -53,10 +63,12 @@ def define(
     thickness_mm: float,
     cell_type: str = "gyroid_network",
     printer_strut_mm: float | None = None,
+    core_porosity: float | None = None,
 ) -> LatticeDefinition:
     """A lattice of given cell (mm) and porosity (0 to 1), with its pore and strut measured.
 
-    ``printer_strut_mm`` is the thinnest strut or wall of the user's own machine.
+    ``printer_strut_mm`` is the thinnest strut or wall of the user's own machine; ``core_porosity`` the
+    porosity at the core of a graded layer.
 
     Raises
     ------
@@ -68,15 +80,22 @@ def define(
         raise PlanError(f"A cell of {cell_mm:g} mm was asked; its edge must be above 0.")
     level = level_of(cell_type, 1.0 - porosity)
     sizes = properties.sizes(cell_type, 1.0 - porosity).scaled(1000.0 * cell_mm)
-    strut = sizes.strut(cell.kind)
+    strut, thin, there = sizes.strut(cell.kind), porosity, sizes
+    if core_porosity is not None:
+        level_of(cell_type, 1.0 - core_porosity)
+        core = properties.sizes(cell_type, 1.0 - core_porosity).scaled(1000.0 * cell_mm)
+        if core.strut(cell.kind) < strut:
+            strut, thin, there = core.strut(cell.kind), core_porosity, core
     printed = evidence.value("AM-02-THIN", "wall")
     least, why = max(
         (printed, "the thinnest wall that laser melting has printed [AM-02-THIN]"),
-        (printer_strut_mm or 0.0, "the printer's minimum"),
+        (printer_strut_mm or 0.0, "the printer's minimum [implant.printer_minimum_mm]"),
     )
     if strut < 1000.0 * least:
-        raise PlanError(_too_thin(cell_type, strut, sizes.throat, porosity, least, why))
-    return LatticeDefinition(cell_type, cell_mm, level, porosity, sizes.throat, strut, thickness_mm)
+        raise PlanError(_too_thin(cell_type, strut, there.throat, thin, least, why))
+    return LatticeDefinition(
+        cell_type, cell_mm, level, porosity, sizes.throat, strut, thickness_mm, core_porosity
+    )
 
 
 def _too_thin(

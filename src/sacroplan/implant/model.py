@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, PlanError
-from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane
+from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane, Rigid
 from sacroplan.geometry.surface import Surface
 from sacroplan.implant.lattice import LatticeDefinition
 from sacroplan.metrics import Metrics
@@ -164,6 +164,12 @@ class ImplantParameters:
     bone_clearance_mm: float = _value("SP-IMP-04", "bone_clearance")
     porous_mm: float = _value("POR-4", "thickness")
     porosity_percent: float = _value("POR-1", "porosity")
+    core_porosity_percent: float | None = None
+    """Porosity of the layer at the core; the layer is then graded from ``porosity_percent`` at the bone."""
+    cell_type: str = "gyroid_network"
+    """One of :data:`sacroplan.lattice.cells.CELLS`."""
+    printer_minimum_mm: float | None = None
+    """Thinnest strut or wall of the user's own machine, where it is thicker than AM-02-THIN's."""
     cell_mm: float = _value("SP-IMP-09", "cell")
     hole_clearance_mm: float = _value("AM-12", "clearance")
     hole_wall_mm: float = _value("AM-12", "wall")
@@ -180,14 +186,20 @@ class ImplantParameters:
     mass_ratio: float = _value("SP-IMP-13", "mass_ratio")
     """Most that the implant may weigh over the bone it replaces before it is hollowed; 0: never."""
     suture_diameter_mm: float = _value("AM-13", "diameter")
+    lordosis_change_deg: float = _value("SP-IMP-17", "lordosis")
+    """How much lordosis the implant adds under the carried vertebra to the patient's own."""
+    height_change_mm: float = _value("SP-IMP-17", "height")
+    """How much higher than its own place the carried vertebra stands."""
     grid_mm: float = 0.7
     """Sampling of the body's field: edges of 3 mm and more come out within 0.05 mm."""
     simplify_mm: float = 0.03
     """Largest move of the body's surface when triangles are merged."""
 
     def __post_init__(self) -> None:
-        lengths = {k: v for k, v in vars(self).items() if k.endswith("_mm")}
-        for name, number in (*lengths.items(), ("porosity_percent", self.porosity_percent)):
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        lengths = {k: v for k, v in given.items() if k.endswith("_mm") and k != "height_change_mm"}
+        shares = {k: v for k, v in given.items() if k.endswith("porosity_percent")}
+        for name, number in (*lengths.items(), *shares.items()):
             if not 0.0 <= number < 200.0:
                 raise PlanError(f"Implant parameter {name} = {number!r} is not between 0 and 200.")
         for name in ("wing_depth_mm", "wing_height_mm", "grid_mm", "porous_mm", "cell_mm"):
@@ -252,6 +264,7 @@ class Implant:
     ----------
     design : see :data:`Design`. envelope : rows parameter, value, allowed, evidence, verdict.
     virtual_s1 : the implant's cranial face as S1's endplate: origin at its centre, y cranial, x anterior.
+    pose : how the carried vertebra and all above it move from the CT's pose; None where they do not.
     """
 
     core: Surface
@@ -265,6 +278,11 @@ class Implant:
     design: str = "total"
     envelope: tuple[tuple[str, ...], ...] = ()
     virtual_s1: AxisFrame | None = None
+    pose: Rigid | None = None
+
+    def carried(self, surface: Surface) -> Surface:
+        """A bone or screw of the spine above, LPS, where the implant carries it."""
+        return surface if self.pose is None else surface.transformed(self.pose)
 
     def metrics(self) -> Metrics:
         """Figures under ``implant.*``."""

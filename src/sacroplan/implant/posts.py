@@ -129,7 +129,8 @@ def post_cutters(post: RodPost, target: FloatArray | None, frame: str) -> list[S
     """Rod slot open to the back, and the core of the set screw's thread."""
     width = post.diameter + evidence.value("SP-IMP-06", "slot_clearance")
     outer = evidence.value("SP-IMP-06", "outer_diameter")
-    core = evidence.value("SP-IMP-06", "set_screw_core")
+    # The thread is cut by machine: printed under size, so that the tap finds metal all round.
+    core = evidence.value("SP-IMP-06", "set_screw_core") - evidence.value("AM-09", "thread")
     rise = 0.5 * post.diameter + evidence.value("SP-IMP-06", "wall_above_rod") + 3.0
     # Up to the screw head nothing may stand in the rod's way; below, the rod ends 5 mm past the saddle.
     up = outer if target is None else float(np.linalg.norm(target - post.centre))

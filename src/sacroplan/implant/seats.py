@@ -11,6 +11,7 @@ from sacroplan import evidence
 from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import AxisFrame, FloatArray, Plane
 from sacroplan.geometry.slicing import plane_axes
+from sacroplan.implant.correction import corrected, pose_of
 from sacroplan.implant.localise import Local, localise, off_sockets
 from sacroplan.implant.model import ImplantInput, ImplantParameters, Side, sign_of
 from sacroplan.implant.outline import Outline, cut_face, endplate_outline, raster
@@ -182,7 +183,7 @@ def seat_margin(
     For the screw search: a hole needs its radius and a wall [AM-12] to the seat's edge.
     """
     p = p or ImplantParameters()
-    local = localise(inp)
+    local = localise(corrected(inp, pose_of(inp, p)))
     wing = find_seats(local, p, inp.axes).wings[side]
     uv = wing.seat.to_plane(inp.axes.to_local(np.asarray(points, dtype=np.float64).reshape(-1, 3)))
     return -np.asarray(wing.field.at(uv[:, 0], uv[:, 1]), dtype=np.float64)

@@ -16,13 +16,14 @@ import numpy as np
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt
-from sacroplan.geometry.booleans import simplify
+from sacroplan.geometry.booleans import simplify_uncrossed
 from sacroplan.geometry.fields import DistanceField, contour
 from sacroplan.geometry.frames import AxisFrame, FloatArray, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.implant import bores, figures, hollow, sutures
 from sacroplan.implant import posts as rods
 from sacroplan.implant.body import Surroundings, bowed, cleared, lofts, survey
+from sacroplan.implant.correction import corrected, pose_of
 from sacroplan.implant.envelope import envelope_of
 from sacroplan.implant.finish import cut, largest
 from sacroplan.implant.lattice import LatticeDefinition, define
@@ -70,7 +71,9 @@ def design(
     """
     p = parameters or ImplantParameters()
     envelope = envelope_of(p, inp.design).require()
-    local = localise(inp)
+    filling = _filling(p)
+    pose = pose_of(inp, p)
+    local = localise(corrected(inp, pose))
     progress(0.0, "Outlines of the bone faces")
     seats = find_seats(local, p, inp.axes)
     progress(0.08, "Distance to bone")
@@ -110,11 +113,14 @@ def design(
     faces = sutures.SeatFaces(seats.planes, (around.l5, *around.hips.values()))
     holes = sutures.plan_suture_holes(seats.wings, faces, body, geometry, screws, tuple(posts), p)
     limit = hollow.limit_g(local.specimen, p)
-    shell = hollow.hollowed(body, around, seats, screws, tuple(posts), holes, limit, p)
+    shell = hollow.hollowed(
+        body, around, seats, screws, tuple(posts), holes, limit, p, 1.0 - filling.density
+    )
     doubts += shell.doubts
 
     progress(0.65, "Surface")
-    raw = simplify(largest(contour(geometry, body), "implant body", inp.axes), p.simplify_mm)
+    raw = largest(contour(geometry, body), "implant body", inp.axes)
+    raw = simplify_uncrossed(raw, p.simplify_mm)
     progress(0.75, "Seats, bores, saddles")
     cutters: list[Surface] = []
     for screw in screws:
@@ -126,10 +132,10 @@ def design(
         cutters += [shell.cavities, *(hollow.opening_cutter(o, raw.frame) for o in shell.openings)]
     core, porous = cut(raw, cutters, seats, around, local.level, p, inp.axes)
     progress(0.88, "Figures")
-    lattice = {name: define(p.cell_mm, p.porosity_percent / 100.0, p.porous_mm) for name in porous}
+    lattice = dict.fromkeys(porous, filling)
     result = Implant(
         core, porous, lattice, screws, tuple(posts), holes, tuple(doubts), {}, inp.design,
-        envelope.table(),
+        envelope.table(), pose=pose,
     )  # fmt: skip
     measured, said_figures, virtual = figures.figures(result, local, seats, p, shell)
     result = replace(
@@ -138,6 +144,14 @@ def design(
     )  # fmt: skip
     progress(1.0, "Implant done")
     return _to_world(result, inp.axes)
+
+
+def _filling(p: ImplantParameters) -> LatticeDefinition:
+    """What fills every porous layer; refused before anything is built."""
+    core = None if p.core_porosity_percent is None else p.core_porosity_percent / 100.0
+    return define(
+        p.cell_mm, p.porosity_percent / 100.0, p.porous_mm, p.cell_type, p.printer_minimum_mm, core
+    )
 
 
 def _screws(

@@ -219,3 +219,22 @@ def count_edges(inside):  # type: ignore[no-untyped-def]
                 if k + 1 < nk and a != inside[k + 1, j, i]:
                     total += 1
     return total
+
+
+@njit(cache=True, nogil=True)
+def reaching(rows, low, high, piece, nj, step, start, depth, thickness, kept):  # type: ignore[no-untyped-def]
+    """Mark the pieces with a point deeper than the layer, where the lattice has entered the core.
+
+    Points (k, j, i) of the runs stand at ``start`` + ``step`` @ (i, j, k) of the coarse grid of ``depth``.
+    """
+    for n in range(len(piece)):
+        if kept[piece[n]]:
+            continue
+        k, j = rows[n] // nj, rows[n] % nj
+        for i in range(low[n], high[n]):
+            a = int(np.rint(start[0] + step[0, 0] * i + step[0, 1] * j + step[0, 2] * k))
+            b = int(np.rint(start[1] + step[1, 0] * i + step[1, 1] * j + step[1, 2] * k))
+            c = int(np.rint(start[2] + step[2, 0] * i + step[2, 1] * j + step[2, 2] * k))
+            if depth[a, b, c] > thickness:
+                kept[piece[n]] = True
+                break

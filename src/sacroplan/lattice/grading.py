@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sacroplan.errors import PlanError
 from sacroplan.geometry.frames import FloatArray
 from sacroplan.geometry.surface import Surface
-from sacroplan.lattice.layer import FloatField
+from sacroplan.lattice.layer import FloatField, split_faces
 
 NEIGHBOURS = 8
 """Elements over which a value is spread."""
@@ -41,6 +41,12 @@ def by_distance(surface: Surface, near: float, far: float, over_mm: float) -> Fl
         return np.asarray(np.interp(np.sqrt(squared), [0.0, over_mm], [near, far]))
 
     return field
+
+
+def by_depth(body: Surface, core: Surface, near: float, far: float, over_mm: float) -> FloatField:
+    """Density of a layer ``body`` on its ``core``: ``near`` at the bone, ``far`` from ``over_mm`` below."""
+    seat, _ = split_faces(body, core, None)
+    return by_distance(Surface(body.vertices, body.faces[seat], body.frame), near, far, over_mm)
 
 
 def by_strain(centres: npt.ArrayLike, strain: npt.ArrayLike, low: float, high: float) -> FloatField:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ from sacroplan.geometry.volume import VolumeGeometry, grid_around
 from sacroplan.lattice.cells import cell_of, level_of, slope, tables
 from sacroplan.lattice.facets import faceted_levels
 from sacroplan.lattice.marching import Block, march
+from sacroplan.lattice.pieces import Pieces, pieces
 
 COARSE_MM = 0.25
 """Grid of the layer's own shape. Planes come out exact, bores of 5 mm within 0.003 mm."""
@@ -398,8 +398,6 @@ def solidify(
     The levels are those at which the facets (or, with ``flat``, the outlines in the grid's planes) have
     the wanted density. Raises :class:`PlanError` where nothing solid is left.
     """
-    from scipy.ndimage import generate_binary_structure
-
     from sacroplan.lattice import _kernels
 
     grid = layer.fine_grid(spacing, direction)
@@ -431,30 +429,29 @@ def solidify(
             forced = np.zeros(inside.shape, dtype=np.uint8)
         forced[mask] = to
 
-    counts, drop = _pieces(inside, generate_binary_structure(3, 1))
-    keep = _kept(layer, grid, drop, counts)
-    loose = [n for n in range(1, len(counts)) if n not in keep]
-    loose_mm3 = float(counts[loose].sum()) * voxel
-    if loose:
-        mask = np.isin(drop, loose)
+    solid = pieces(inside)
+    loose = ~_kept(layer, grid, solid)
+    loose[0] = False
+    loose_mm3 = float(solid.sizes[loose].sum()) * voxel
+    if loose.any():
+        mask = solid.mask(loose)
         force(mask, 1)
         inside &= ~mask
         del mask
-    del drop
-    counts, pores = _pieces(~inside, generate_binary_structure(3, 2))
-    open_ = int(pores[0, 0, 0])
-    closed = [n for n in range(1, len(counts)) if n != open_]
-    closed_mm3 = float(counts[closed].sum()) * voxel
-    if closed:
-        mask = np.isin(pores, closed)
+    void = pieces(inside, wanted=False, edges=True)
+    closed = np.ones(len(void.sizes), dtype=bool)
+    closed[[0, void.at_corner()]] = False
+    closed_mm3 = float(void.sizes[closed].sum()) * voxel
+    if closed.any():
+        mask = void.mask(closed)
         force(mask, 2)
         inside |= mask
         del mask
-    del pores
     vertices = int(_kernels.count_edges(inside))
     return Solid(
-        layer, grid, levels, forced, vertices, len(loose), loose_mm3, len(closed), closed_mm3, field
-    )
+        layer, grid, levels, forced, vertices, int(loose.sum()), loose_mm3, int(closed.sum()),
+        closed_mm3, field,
+    )  # fmt: skip
 
 
 def _slabs(grid: VolumeGeometry) -> Iterator[tuple[int, int]]:
@@ -465,34 +462,19 @@ def _slabs(grid: VolumeGeometry) -> Iterator[tuple[int, int]]:
         yield k, min(size, nk - k)
 
 
-def _pieces(
-    mask: npt.NDArray[np.bool_], structure: Any
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Grid points of each connected piece, and the piece of each point; 0 is no piece."""
-    from scipy.ndimage import label
+def _kept(layer: PorousLayer, grid: VolumeGeometry, solid: Pieces) -> npt.NDArray[np.bool_]:
+    """Which pieces hang on the core, by number; the largest where none does or there is no core."""
+    from sacroplan.lattice import _kernels
 
-    labels, _ = label(mask, structure)
-    return np.bincount(labels.ravel()), labels
-
-
-def _kept(
-    layer: PorousLayer,
-    grid: VolumeGeometry,
-    labels: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int64],
-) -> set[int]:
-    """Pieces that hang on the core; the largest where there is none."""
-    largest = {int(np.argmax(counts[1:])) + 1}
+    largest = np.zeros(len(solid.sizes), dtype=bool)
+    largest[int(np.argmax(solid.sizes[1:])) + 1] = True
     if not layer.bonded:
         return largest
-    pending = np.ones(len(counts), dtype=bool)
-    pending[0] = False
-    for k in range(labels.shape[0]):
-        j, i = np.nonzero(pending[labels[k]])
-        if not len(i):
-            continue
-        points = grid.to_world(np.stack([i, j, np.full(len(i), k)], axis=1).astype(np.float64))
-        index = np.rint(layer.geometry.to_index(points)).astype(int)
-        deep = layer.depth[tuple(index.T)] > layer.thickness_mm
-        pending[np.unique(labels[k][j[deep], i[deep]])] = False
-    return set(np.flatnonzero(~pending[1:]) + 1) or largest
+    coarse = layer.geometry
+    step = (coarse.direction.T @ (grid.direction * grid.spacing_mm)) / coarse.spacing_mm[:, None]
+    kept = np.zeros(len(solid.sizes), dtype=bool)
+    _kernels.reaching(
+        solid.rows, solid.low, solid.high, solid.piece, solid.shape[1], step,
+        coarse.to_index(grid.origin), layer.depth, layer.thickness_mm, kept,
+    )  # fmt: skip
+    return kept if kept.any() else largest

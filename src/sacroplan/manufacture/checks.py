@@ -267,7 +267,10 @@ def check_part(
         _shares(wall),
         None if can.density is None or not closed else can.density * surface.volume_mm3 / 1000.0,
         hanging.volume_mm3, trapped, measured,
-        tuple(_where(surface, wall, can, which, hanging.faces, hanging.height_mm, trapped)),
+        tuple(
+            _where(surface, wall, can, which, hanging.faces, hanging.height_mm, trapped)
+            + _unsound(surface, closed, can, holes, measured)
+        ),
     )  # fmt: skip
     return replace(check, doubts=_doubts(check, can))
 
@@ -301,6 +304,40 @@ def _where(
         out.append(places("crossing faces", "count", middle, np.ones(len(middle))))
     if trapped is not None:
         out.append(places("trapped powder", "mm3", trapped.points, trapped.room_mm3))
+    return [one for one in out if len(one.points)]
+
+
+def _unsound(
+    surface: Surface, closed: bool, can: ProcessLimits, holes: Sequence[Hole],
+    measured: Sequence[HoleCheck],
+) -> list[Places]:  # fmt: skip
+    """Places of open edges, of enclosed voids, of bodies beside the largest, and of too narrow holes."""
+    from sacroplan.implant.operands import open_edges
+
+    out = []
+    if not closed:
+        edges = open_edges(surface)
+        middle = surface.vertices[edges].mean(axis=1)
+        length = np.linalg.norm(
+            surface.vertices[edges[:, 0]] - surface.vertices[edges[:, 1]], axis=1
+        )
+        out.append(places("open edges", "mm", middle, length))
+    else:
+        pieces = sorted(surface.bodies(), key=lambda piece: -piece.volume_mm3)
+        middles = np.array([piece.bounds.mean(axis=0) for piece in pieces])
+        sizes = np.array([piece.volume_mm3 for piece in pieces])
+        rest = np.arange(len(pieces)) > 0
+        out.append(places("enclosed voids", "mm3", middles[sizes < 0.0], -sizes[sizes < 0.0]))
+        extra = rest & (sizes > 0.0)
+        out.append(places("loose bodies", "mm3", middles[extra], sizes[extra]))
+    narrow = [
+        (hole.point, found.measured_mm)
+        for hole, found in zip(holes, measured, strict=True)
+        if found.measured_mm is not None and found.measured_mm < can.hole_mm
+    ]
+    if narrow:
+        points, across = zip(*narrow, strict=True)
+        out.append(places("narrow holes", "mm", np.array(points), np.array(across)))
     return [one for one in out if len(one.points)]
 
 

@@ -49,7 +49,8 @@ class LayerCheck:
     closed : every edge of the surface met by exactly one other. volume_mm3, area_mm2 : of the solid.
     wanted : relative density asked for. measured : in the middle of the layer, rim and bond left out; None
         where the layer has no such middle.
-    predicted : sizes (mm) of the cell. found : sizes on the finished surface; None like ``measured``.
+    predicted : sizes (mm) of the cell, of a graded layer where it is thinnest.
+    found : sizes on the finished surface; None like ``measured``.
     loose, closed_pores : pieces left out and pores filled, with their volumes (mm3).
     """
 
@@ -141,10 +142,12 @@ def check_layer(
     solid: Solid,
     form: Form,
     blocks: Iterable[Block] | None = None,
+    printer_mm: float | None = None,
 ) -> LayerCheck:
     """Check a layer while its surface passes by, block by block: it is never whole in memory.
 
-    Raises :class:`PlanError` where struts come out thinner than any that was ever printed.
+    Raises :class:`PlanError` where struts come out thinner than any that was ever printed, or than the
+    user's own printer makes, ``printer_mm``.
     """
     layer = solid.layer
     frame = layer.geometry.direction
@@ -171,17 +174,23 @@ def check_layer(
         found, measured = sizes_in_window(
             np.concatenate(near), *window, layer.cell_mm / WINDOW_POINTS
         )
+    thinnest = layer.density
+    if layer.graded is not None:
+        thinnest = float(layer.graded[layer.clip < 0.0].min())
     check = LayerCheck(
         name, layer.cell, form, sums.count, bool(ledger[0] == 0), sums.volume, sums.area,
         layer.density, measured,
-        properties.sizes(layer.cell, layer.density).scaled(layer.cell_mm), found,
+        properties.sizes(layer.cell, thinnest).scaled(layer.cell_mm), found,
         solid.loose, solid.loose_mm3, solid.closed, solid.closed_mm3,
     )  # fmt: skip
-    least = evidence.value("AM-02-THIN", "wall")
+    least, why = max(
+        (evidence.value("AM-02-THIN", "wall"), "the thinnest that laser melting has printed [AM-02-THIN]"),
+        (printer_mm or 0.0, "the printer's minimum [implant.printer_minimum_mm]"),
+    )  # fmt: skip
     if check.strut_mm < least:
         raise PlanError(
-            f"The lattice of {name} came out with struts of {check.strut_mm:.2f} mm, below {least:g} mm, the "
-            "thinnest that laser melting has printed [AM-02-THIN]; take a larger cell or less porosity."
+            f"The lattice of {name} came out with struts of {check.strut_mm:.2f} mm, below {least:g} mm, "
+            f"{why}; take a larger cell or less porosity."
         )
     return replace(check, doubts=_doubts(check))
 

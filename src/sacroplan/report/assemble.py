@@ -155,9 +155,12 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
     def add(name: str, title: str, group: str, surface: Surface, colour: str, **more: Any) -> None:
         parts.append(ScenePart(name, title, group, surface, colour, **more))
 
+    def carried(surface: Surface) -> Surface:
+        return surface if r.implant is None else r.implant.carried(surface)
+
     for name in ("L3", "L4", "L5"):
         if name in r.bones.surfaces and name not in plan.specimen:
-            add(name, name, "bones that stay", r.bones.surfaces[name], BONE)
+            add(name, name, "bones that stay", carried(r.bones.surfaces[name]), BONE)
     for name, surface in plan.remnants.items():
         add(name, title_of(name), "bones that stay", surface, BONE)
     for name in ("femur_left", "femur_right"):
@@ -202,7 +205,7 @@ def scene(r: Results) -> tuple[ScenePart, ...]:
         s = plan_.screw
         add(
             f"screw_{s.name}", f"Pedicle screw {s.level} {s.side}", "screws",
-            screw_solid(s), SCREW, finish="metal", figures=plan_.metrics(),
+            carried(screw_solid(s)), SCREW, finish="metal", figures=plan_.metrics(),
         )  # fmt: skip
     for screw in implant.wing_screws:
         add(
@@ -482,9 +485,16 @@ def lattice_words(lattice: Any) -> str:
     """One sentence on a lattice definition."""
     return (
         f"{lattice.cell_type.replace('_', ' ')}, cell {lattice.cell_mm:g} mm, "
-        f"{100 * lattice.porosity:.0f} % porosity, pores {lattice.pore_um:.0f} um, "
+        f"{porosity_words(lattice)} porosity, pores {lattice.pore_um:.0f} um, "
         f"struts {lattice.strut_um:.0f} um, layer {lattice.thickness_mm:g} mm"
     )
+
+
+def porosity_words(lattice: Any) -> str:
+    """Porosity of an even layer, or at the bone and at the core of a graded one."""
+    if lattice.core_porosity is None:
+        return f"{100 * lattice.porosity:.0f} %"
+    return f"{100 * lattice.porosity:.0f} % at the bone to {100 * lattice.core_porosity:.0f} % at the core"
 
 
 def lattice_table(r: Results) -> Table:
@@ -494,7 +504,7 @@ def lattice_table(r: Results) -> Table:
         x = r.implant.lattice[name]
         rows.append(
             (title_of(name), x.cell_type.replace("_", " "), f"{x.cell_mm:g} mm",
-             f"{100 * x.porosity:.0f} %", f"{x.pore_um:.0f} um", f"{x.strut_um:.0f} um",
+             porosity_words(x), f"{x.pore_um:.0f} um", f"{x.strut_um:.0f} um",
              f"{x.thickness_mm:g} mm")
         )  # fmt: skip
     columns = ("Layer", "Cell", "Edge", "Porosity", "Pore", "Strut", "Thickness")

@@ -19,6 +19,10 @@ COLOURS = {
     "thin walls": ("#c62f3c", "red"),
     "trapped powder": ("#7b3fa0", "violet"),
     "crossing faces": ("#1f6fb5", "blue"),
+    "open edges": ("#0b0b0b", "black"),
+    "enclosed voids": ("#d13f9a", "pink"),
+    "loose bodies": ("#2e8b57", "green"),
+    "narrow holes": ("#00a3b4", "turquoise"),
 }
 """Colour of each finding's marks and its name."""
 
@@ -116,7 +120,7 @@ def _parts(prints: Any) -> Table:
     return Table(
         "Printed parts", columns, tuple(rows),
         "Sound: closed, one body, no crossing faces, no void. Porous bone faces stay as built; the set "
-        "screws' threads are tapped [AM-09].",
+        "screws' threads are printed under size and tapped [AM-09].",
     )  # fmt: skip
 
 

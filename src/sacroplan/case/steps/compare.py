@@ -15,7 +15,7 @@ from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.mechanics import study_input
 from sacroplan.case.steps.options import Options
-from sacroplan.case.steps.resection import Resection, without_two_wings
+from sacroplan.case.steps.resection import Resection, beyond_models
 from sacroplan.case.steps.screws import Screws
 from sacroplan.errors import Doubt, PlanError
 from sacroplan.fixation.screws import Screw
@@ -228,7 +228,13 @@ def unfit(context: Context) -> str | None:
     """Why the comparison that case.toml asks for is not made, if so."""
     if not context.config.mechanics.compare:
         return None
-    return without_two_wings("A comparison of reconstructions is")(context)
+    choice = context.result("resection").plan.choice
+    if choice.kind != "total" or choice.l5 != "none":
+        return (
+            "Reconstructions are not compared: only those of a total sacrectomy that leaves L5 are "
+            "modelled side by side."
+        )
+    return beyond_models("A comparison of reconstructions is")(context)
 
 
 STAGE = Stage(

@@ -150,7 +150,8 @@ def run(context: Context) -> StageOutput:
 def parameters(config: CaseConfig, defaults: Any) -> Any:
     """Implant parameters of the case: the defaults where case.toml is silent."""
     table = config.implant
-    known = {f.name for f in fields(defaults)}
+    # What has a key of its own in [implant] is no number of the envelope.
+    known = {f.name for f in fields(defaults)} - {"cell_type", "printer_minimum_mm"}
     for name in table.parameters:
         if name not in known:
             close = get_close_matches(name, known, 1)
@@ -161,7 +162,10 @@ def parameters(config: CaseConfig, defaults: Any) -> Any:
     own: dict[str, Any] = {
         "porous_mm": table.porous_thickness_mm,
         "porosity_percent": table.porosity_percent,
+        "core_porosity_percent": table.core_porosity_percent,
+        "cell_type": table.cell_type,
         "cell_mm": table.cell_mm,
+        "printer_minimum_mm": table.printer_minimum_mm,
         "rod_diameter_mm": config.fixation.rod_diameter_mm,
     }
     own |= {

@@ -11,7 +11,7 @@ from sacroplan.case.config import CaseConfig
 from sacroplan.case.stage import Context, Stage, StageOutput
 from sacroplan.case.steps.bones import BoneModel
 from sacroplan.case.steps.intake import Intake
-from sacroplan.case.steps.resection import Resection, without_two_wings
+from sacroplan.case.steps.resection import Resection, beyond_models
 from sacroplan.case.steps.screws import Screws
 from sacroplan.errors import AnatomyError
 from sacroplan.geometry.frames import FloatArray
@@ -115,6 +115,8 @@ def study_input(context: Context) -> MechanicsInput:
         porous_material=porous_materials(context),
         landmarks=landmarks.points,
         options=MechanicsOptions(
+            # A graded layer is as strong as its most porous part.
+            porosity=max((1.0 - min(x.ends) for x in implant.lattice.values()), default=None),
             envelope=table.envelope,
             bone_element_mm=table.bone_element_mm,
             metal_element_mm=table.metal_element_mm,
@@ -196,5 +198,5 @@ STAGE = Stage(
     "mechanics", "Finite elements",
     ("intake", "bones", "calibration", "landmarks", "resection", "screws", "implant", "rods"),
     ("mechanics", "lattice", "formats"), _parameters, _inputs, run, 120.0,
-    without_two_wings("A finite-element model is"),
+    beyond_models("A finite-element model is"),
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,16 @@ from sacroplan.metrics import Metric, Metrics
 if TYPE_CHECKING:
     from sacroplan.fixation.rods import Rods
     from sacroplan.geometry.frames import FloatArray
+    from sacroplan.implant.model import Implant
     from sacroplan.lattice.layer import Solid
-    from sacroplan.lattice.slices import Slice
     from sacroplan.manufacture.checks import PartCheck
     from sacroplan.manufacture.clash import Clashes
     from sacroplan.manufacture.findings import Hole
     from sacroplan.manufacture.layers import LayerCheck
+    from sacroplan.progress import Progress
+
+Files = dict[str, Callable[[Path], None]]
+"""Path in the case folder to what writes it."""
 
 IMPLANT_PROCESS = "LPBF"
 GUIDE_PROCESS = "SLS"
@@ -78,24 +81,22 @@ def implant_holes(context: Context) -> tuple[Hole, ...]:
     return screws + sutures
 
 
-def implant_layers(context: Context) -> dict[str, Solid]:
-    """The implant's porous layers, filled with their lattice, on the grid of their triangles."""
-    from sacroplan import evidence
-    from sacroplan.lattice.layer import fill, solidify
+def implant_layer(implant: Implant, name: str, axes: FloatArray) -> Solid:
+    """One porous layer of the implant, filled with its lattice, on the grid of its triangles.
 
-    implant = context.result("implant")
-    if implant is None:
-        return {}
-    axes = context.result("landmarks").frames["pelvis"].axes
-    grid_mm = evidence.value("SP-LAT-01", "grid")
-    out = {}
-    for name, body in sorted(implant.porous.items()):
-        wanted = implant.lattice[name]
-        layer = fill(
-            body, implant.core, wanted.cell_type, wanted.cell_mm, 1.0 - wanted.porosity, axes=axes
-        )
-        out[name] = solidify(layer, grid_mm)
-    return out
+    ``axes`` (3, 3) are the pelvic frame's.
+    """
+    from sacroplan import evidence
+    from sacroplan.lattice.grading import by_depth
+    from sacroplan.lattice.layer import FloatField, fill, solidify
+
+    body, wanted = implant.porous[name], implant.lattice[name]
+    density: float | FloatField = wanted.density
+    if wanted.core_porosity is not None:
+        near, far = wanted.ends
+        density = by_depth(body, implant.core, near, far, wanted.thickness_mm)
+    layer = fill(body, implant.core, wanted.cell_type, wanted.cell_mm, density, axes=axes)
+    return solidify(layer, evidence.value("SP-LAT-01", "grid"))
 
 
 def model_parts(context: Context) -> dict[str, Surface]:
@@ -142,13 +143,14 @@ def implanted_parts(context: Context) -> tuple[dict[str, Surface], list[tuple[st
         return {}, []
     # A vertebra that goes along is no part of the patient any more; half of one is a remnant.
     gone = resection.plan.specimen
-    parts = {n: bones.surfaces[n] for n in ("L4", "L5") if n not in gone}
+    implant = context.result("implant")
+    parts = {n: implant.carried(bones.surfaces[n]) for n in ("L4", "L5") if n not in gone}
     parts |= dict(resection.plan.remnants)
     parts |= implant_parts(context)
     allowed: list[tuple[str, str]] = []
     for plan in screws.plans:
         name = f"screw_{plan.screw.name}"
-        parts[name] = screw_solid(plan.screw)
+        parts[name] = implant.carried(screw_solid(plan.screw))
         allowed.append((name, plan.screw.level))
         allowed.append((name, f"rod_{plan.screw.side}"))
     for rod in rods.rods:
@@ -163,20 +165,26 @@ def run(context: Context) -> StageOutput:
     from sacroplan.manufacture.checks import check_part
     from sacroplan.manufacture.clash import clashes
     from sacroplan.manufacture.layers import check_layer, form_of
+    from sacroplan.parallel import side_by_side
+    from sacroplan.progress import part
 
     guides: Guides = context.result("guides")
     implant = implant_parts(context)
     guide_parts = {g.name: g.surface for g in guides.guides}
-    checks = []
     printed = [(n, s, IMPLANT_PROCESS) for n, s in implant.items()]
     printed += [(n, s, GUIDE_PROCESS) for n, s in guide_parts.items()]
     metrics: Metrics = {}
     doubts: list[Doubt] = []
-    for n, (name, surface, process) in enumerate(printed):
-        context.progress(0.4 * n / len(printed), f"checking {name}")
-        holes = implant_holes(context) if name == "implant_core" else ()
-        check = check_part(surface, name, process, holes=holes)  # type: ignore[arg-type]
-        checks.append(check)
+    bores = implant_holes(context)
+
+    def checked(item: tuple[str, Surface, str], told: Progress) -> PartCheck:
+        name, surface, process = item
+        told(0.0, f"checking {name}")
+        holes = bores if name == "implant_core" else ()
+        return check_part(surface, name, process, holes=holes)  # type: ignore[arg-type]
+
+    checks = side_by_side(checked, printed, part(context.progress, 0.0, 0.4))
+    for check in checks:
         metrics |= check.metrics()
         doubts += check.doubts
     context.progress(0.4, "clashes")
@@ -185,19 +193,28 @@ def run(context: Context) -> StageOutput:
     if found is not None:
         metrics |= found.metrics()
         doubts += found.doubts
-    context.progress(0.6, "porous layers")
-    solids = implant_layers(context)
+    up = next((c.build_direction for c in checks if c.name == "implant_core"), None)
+    whole = context.result("implant")
+    axes = context.result("landmarks").frames["pelvis"].axes
+    printer_mm = context.config.implant.printer_minimum_mm
+
+    def layered(name: str, told: Progress) -> tuple[LayerCheck, Files]:
+        told(0.0, f"porous layer {name}")
+        solid = implant_layer(whole, name, axes)
+        told(0.4, f"checking porous layer {name}")
+        form = form_of(solid.layer.cell, solid.triangles)
+        layer = check_layer(name, solid, form, printer_mm=printer_mm)
+        told(0.7, f"porous layer {name} as {form}")
+        return layer, lattice_files(context, layer, solid, up)
+
+    names = [] if whole is None else sorted(whole.porous)
     layers = []
-    for name, solid in solids.items():
-        layer = check_layer(name, solid, form_of(solid.layer.cell, solid.triangles))
+    files = print_files(context, implant, guide_parts)
+    for layer, own in side_by_side(layered, names, part(context.progress, 0.6, 1.0)):
+        files |= own
         layers.append(layer)
         metrics |= layer.metrics()
         doubts += layer.doubts
-    context.progress(0.8, "print files")
-    files = print_files(context, implant, guide_parts)
-    up = next((c.build_direction for c in checks if c.name == "implant_core"), None)
-    for layer in layers:
-        files |= lattice_files(context, layer, solids[layer.name], up)
     metrics["print.files"] = Metric(len(files), "count", "Print files")
     return StageOutput(
         Prints(tuple(checks), found, tuple(sorted(files)), tuple(layers)),
@@ -209,14 +226,14 @@ def run(context: Context) -> StageOutput:
 
 def print_files(
     context: Context, implant: Mapping[str, Surface], guides: Mapping[str, Surface]
-) -> dict[str, Callable[[Path], None]]:
+) -> Files:
     """STL per part, and 3MF of the implant, each guide and the rehearsal models."""
     from sacroplan.formats.stl import write_stl
     from sacroplan.formats.threemf import write_3mf
 
     case = context.config.case.id
     models = model_parts(context)
-    files: dict[str, Callable[[Path], None]] = {}
+    files: Files = {}
 
     def stl(name: str, surface: Surface) -> None:
         files[f"dossier/print/{case}_{name}.stl"] = lambda path: write_stl(
@@ -240,8 +257,11 @@ def print_files(
 
 def lattice_files(
     context: Context, check: LayerCheck, solid: Solid, up: FloatArray | None
-) -> dict[str, Callable[[Path], None]]:
-    """A porous layer as 3MF in the form that its size allows; slices, across ``up``, also as CLI."""
+) -> Files:
+    """A porous layer as 3MF in the form that its size allows; slices, across ``up``, also as CLI.
+
+    Beams and slices are made here, so that the layer's fine grid need not be kept for the writing.
+    """
     import numpy as np
 
     from sacroplan import evidence
@@ -266,9 +286,10 @@ def lattice_files(
 
         return {f"{file}.3mf": triangles}
     if check.form == "beams":
+        bars = beams(solid.layer)
 
         def struts(path: Path) -> None:
-            write_3mf_beams(part, beams(solid.layer), path, title, words, IMPLANT_MATERIAL)
+            write_3mf_beams(part, bars, path, title, words, IMPLANT_MATERIAL)
 
         return {f"{file}.3mf": struts}
     axes = build_axes(np.array([0.0, 0.0, 1.0]) if up is None else up)
@@ -277,24 +298,22 @@ def lattice_files(
     grid_mm = float(solid.grid.spacing_mm[0])
     layer_mm = evidence.value("AM-06", "layer") / 1000.0
 
-    @cache
-    def stack() -> tuple[Slice, ...]:
-        return tuple(slices(sliced(solid.layer, grid_mm, layer_mm, axes)))
+    stack = tuple(slices(sliced(solid.layer, grid_mm, layer_mm, axes)))
+    body = solid.layer.body
+    turned = Surface(body.vertices @ axes, body.faces, body.frame)
 
     def threemf(path: Path) -> None:
-        body = solid.layer.body
-        turned = Surface(body.vertices @ axes, body.faces, body.frame)
-        write_3mf_slices(part, turned, stack(), path, title, words, IMPLANT_MATERIAL)
+        write_3mf_slices(part, turned, stack, path, title, words, IMPLANT_MATERIAL)
 
     def cli(path: Path) -> None:
         note = f"case {case}, {check.cell}, LPS = M x build, M by rows {words['BuildToLPS']}"
-        write_cli(part, stack(), path, note)
+        write_cli(part, stack, path, note)
 
     return {f"{file}.3mf": threemf, f"{file}.cli": cli}
 
 
 def _parameters(config: CaseConfig) -> Any:
-    return {"case": config.case.id}
+    return {"case": config.case.id, "printer": config.implant.printer_minimum_mm}
 
 
 def _inputs(_context: Context) -> list[Path]:

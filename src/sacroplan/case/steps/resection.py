@@ -181,17 +181,23 @@ def executed(plan: ResectionPlan, site: Site) -> tuple[list[Execution], list[Dou
     return found, room.worst_case_doubts(found)
 
 
-def without_two_wings(what: str) -> Callable[[Context], str | None]:
-    """Why a stage that serves total sacrectomy alone leaves this resection out, if it does."""
+def beyond_models(what: str) -> Callable[[Context], str | None]:
+    """Why a stage leaves this resection out, if the finite-element model does not cover it."""
 
     def unfit(context: Context) -> str | None:
         resection: Resection = context.result("resection")
         choice = resection.plan.choice
-        if choice.kind == "total" and choice.l5 == "none":
+        own = context.config.implant.parameters
+        if any(own.get(name, 0.0) for name in ("lordosis_change_deg", "height_change_mm")):
+            return (
+                f"{what} not planned: the model holds the spine where the CT has it, and case.toml asks "
+                "for a change of lordosis or height; set both to 0 to have the implant itself judged."
+            )
+        if choice.kind in ("total", "hemi") and choice.l5 == "none":
             return None
         return (
-            f"{what} not planned: only a total sacrectomy that leaves L5 is modelled so far, and "
-            f"this is a {resection.plan.title[0].lower()}{resection.plan.title[1:]}; judge "
+            f"{what} not planned: only total and hemisacrectomies that leave L5 are modelled so far, "
+            f"and this is a {resection.plan.title[0].lower()}{resection.plan.title[1:]}; judge "
             "its reconstruction by other means."
         )
 

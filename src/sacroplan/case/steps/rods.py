@@ -40,12 +40,14 @@ def run(context: Context) -> StageOutput:
             )
             doubts.append(Doubt("fixation", f"fixation.no_rod.{side}", why, ("ROD-2",)))
             continue
+        if implant.pose is not None:
+            used = [s.transformed(implant.pose) for s in used]
         heads[side] = [(s.head, s.direction) for s in used]
         # A post is open towards its tulip's mouth; its axis runs the other way, as a screw's does.
         posts[side] = [(p.centre, -p.opening) for p in implant.posts if p.side == side]
     solids = [
         *(
-            bones.surfaces[n]
+            implant.carried(bones.surfaces[n])
             for n in levels_of(plan.construct)
             if n in bones.surfaces
             and n not in resection.plan.remnants
