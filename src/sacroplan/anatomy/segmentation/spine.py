@@ -97,12 +97,14 @@ def find_canal(hu: npt.NDArray[np.float32], spacing: FloatArray, middle_mm: floa
 
     least = evidence.value(row, "enclosed_share")
     wide = score(evidence.value(row, "clearance"))
-    path = _kernels.best_descending_path(wide, least, 0.05, 1, 3)
+    # The sacral canal narrows. A tumour that broke into it is wide; the canal behind goes on further.
+    narrow = score(evidence.value(row, "sacral_clearance"))
+    either = np.maximum(wide, narrow - np.float32(evidence.value(row, "narrow_cost")))
+    path = _kernels.best_descending_path(either, least, 0.05, 1, 3)
     if len(path) < 3:
         return None
-    # The sacral canal narrows: from where the wide canal ends, a narrow one is followed down.
+    # From where that ends, a narrow canal is followed down at no cost.
     end = tuple(path[-1])
-    narrow = score(evidence.value(row, "sacral_clearance"))
     narrow[:, :, end[2] :] = -np.inf
     narrow[end] = 1e3
     tail = _kernels.best_descending_path(narrow, least, 0.05, 1, 3)
