@@ -105,6 +105,11 @@ def _frame(
     near &= (x > -p.specimen_mm) & (x < p.remnant_mm)
     near &= np.abs(s - line.edge(a)) < 1.5 * p.remnant_mm
     near &= hip.face_normals @ line.saw > 0.1
+    if not near.any():
+        raise PlanError(
+            f"No bone along the {inp.cut_words} faces the saw, so a guide has nothing to stand on. Turn "
+            "the cut, or saw it from another side."
+        )
     removal = unit(area[near].sum(axis=0))
     along = unit(line.along - (line.along @ removal) * removal)
     across = np.cross(removal, along)
