@@ -38,7 +38,7 @@ def bones(shared: Path) -> BoneModel:
 
 
 def _run(folder: Path, bones: BoneModel, text: str) -> StageOutput:
-    results: dict[str, Any] = {"bones": bones}
+    results: dict[str, Any] = {"bones": bones, "tumour": None}
     return step.run(Context(folder, parse_config(text, "case.toml"), results.__getitem__))
 
 

@@ -30,6 +30,10 @@ MARGIN_MM = 12.0
 GRID_RANGE_MM = (0.6, 1.2)
 """Voxels outside this range are resampled to 1 mm: triangles come out about as large as voxels."""
 
+LEAST_FIELD = 0.02
+"""Grid points nearer to the outline than this (some 0.02 mm) are moved off it: contours through a grid
+point put several vertices on one place, which a file of triangles cannot tell apart."""
+
 UNFOLD_STEPS = 6
 """Rounds in which crossing faces go back to where the contour had them, half of the way each."""
 
@@ -89,7 +93,8 @@ def bone_surface(
     inside = largest_piece(field < 0.0)
     # Stray islands become outside, cavities inside; their field values only have to change sign.
     whole = np.asarray(ndimage.binary_fill_holes(inside))
-    field = np.where(whole, -np.abs(field), np.abs(field))
+    size = np.maximum(np.abs(field), np.float32(LEAST_FIELD))
+    field = np.where(whole, -size, size)
     rough = contour(geometry, field)
     surface = _unfolded(rough, _smoothed(_deblurred(rough, geometry, shown, spacing_of_ct)))
     surface = bodies(simplify_uncrossed(surface, tolerance_mm))[0]

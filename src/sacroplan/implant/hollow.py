@@ -23,7 +23,7 @@ from sacroplan.implant.posts import post_top
 from sacroplan.implant.seats import Seats
 from sacroplan.implant.shape import Field, coordinates
 
-WALL_STEP_MM = 0.25
+WALL_STEP_MM = 0.05
 """Step between the walls that are tried."""
 
 WAYS = 24
