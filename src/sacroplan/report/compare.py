@@ -16,7 +16,8 @@ NOT_ASKED = (
 
 SHARED = (
     "Every reconstruction stands on the same bones, joints, bone law and element sizes, under the same load; "
-    "all interfaces are bonded, as after healing. Trust the differences, not the absolute figures."
+    "all interfaces are bonded, as after healing. Trust the differences, not the absolute figures. The "
+    "published order of cages and femoral struts [VAL-22] is not judged: neither is planned here."
 )
 
 
