@@ -209,10 +209,10 @@ def run(context: Context) -> StageOutput:
 
 
 DIFFERENCES = (
-    "Screws, struts and implant are bonded here, as after healing; the published specimens held by "
-    "screw threads and contact alone, and had other bones and other screws."
+    "Screws, struts and implant are bonded here, as after healing; the published bones, screws and "
+    "interfaces were others."
 )
-"""Why an order may differ; what the roads share and the experiments did not."""
+"""Why an order may differ."""
 
 
 def _parameters(config: CaseConfig) -> Any:
