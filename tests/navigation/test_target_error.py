@@ -101,6 +101,19 @@ def test_surface_registration_finds_the_motion() -> None:
     assert np.abs(found.to_ct.points(theatre) - on).max() < 0.01
 
 
+def test_points_off_the_bone_are_doubted() -> None:
+    bone = _potato()
+    rng = np.random.default_rng(3)
+    on = bone.triangles[rng.integers(0, len(bone.faces), 60)].mean(axis=1)
+    still = Rigid(np.eye(3), np.zeros(3))
+    assert surface_points(on, bone, still).doubts == ()
+    # Points of another bone: scattered over a centimetre about this one.
+    strange = on + rng.normal(size=on.shape) * 10.0
+    (doubt,) = surface_points(strange, bone, still).doubts
+    assert doubt.code == "navigation.surface_misfit"
+    assert "of 60 probed points" in doubt.message
+
+
 def test_predicted_error_of_a_surface_registration_agrees_with_simulation() -> None:
     bone = _potato()
     rng = np.random.default_rng(7)

@@ -36,6 +36,19 @@ TRIMMED = 3.0
 step: soft tissue under the probe, bone of the neighbour."""
 
 
+HOLLOW_MM = 0.7
+"""A median distance above this is more than a probe's error: the way down is begun again elsewhere."""
+
+OTHER_START_DEG = 4.0
+"""Turn of such a beginning about an axis: what landmarks touched some millimetres off leave open."""
+
+_OTHER_STARTS = np.concatenate([np.eye(3), -np.eye(3), 2.0 * np.eye(3), -2.0 * np.eye(3)])
+
+MISFIT_MM = 2.0
+MISFIT_SHARE = 0.25
+"""With more than this share of the points farther off than that, the place itself is doubted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """A rigid registration.
@@ -110,17 +123,54 @@ def surface_points(
 
     Raises :class:`PlanError` for fewer than ten points or points that leave a motion free.
     """
-    import igl
-
     p = _points(theatre, "Probed points")
     if len(p) < 10:
         raise PlanError(f"{len(p)} points were probed; a surface registration needs ten or more.")
-    pose = start
     corners = bone.triangles
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
-    for n in range(ICP_ROUNDS):
-        progress(n / ICP_ROUNDS, "surface registration")
+    best, residual, face, foot = _descent(p, bone, normal, start)
+    # The way down from a rough start may end in a hollow beside the true place.
+    centre = start.points(p).mean(axis=0)
+    for n, turn in enumerate(_OTHER_STARTS):
+        if float(np.median(residual)) <= HOLLOW_MM:
+            break
+        progress(n / len(_OTHER_STARTS), "surface registration, another start")
+        about = _rotation(np.deg2rad(OTHER_START_DEG) * turn)
+        again = Rigid(about @ start.rotation, about @ (start.translation - centre) + centre)
+        found = _descent(p, bone, normal, again)
+        if float(np.median(found[1])) < float(np.median(residual)):
+            best, residual, face, foot = found
+    progress(1.0, "surface registered")
+    return Registration(
+        best, "surface", float(np.sqrt(np.mean(residual**2))), residual, foot, normal[face],
+        _misfit(residual),
+    )  # fmt: skip
+
+
+def _misfit(residual: FloatArray) -> tuple[Doubt, ...]:
+    """A doubt where the points do not lie on the bone; that they do would prove nothing [SP-NAV-04]."""
+    far = int(np.count_nonzero(residual > MISFIT_MM))
+    if far <= MISFIT_SHARE * len(residual):
+        return ()
+    return (
+        Doubt(
+            "navigation", "navigation.surface_misfit",
+            f"{far} of {len(residual)} probed points lie more than {MISFIT_MM:g} mm off the bone after "
+            "registration: it has probably settled in a wrong place, and the error told for the screws "
+            "does not hold. Touch the landmarks again, or probe other places.", ("SP-NAV-04",),
+        ),
+    )  # fmt: skip
+
+
+def _descent(
+    p: FloatArray, bone: Surface, normal: FloatArray, start: Rigid
+) -> tuple[Rigid, FloatArray, npt.NDArray[np.int64], FloatArray]:
+    """(pose, distances (n,), nearest faces (n,), nearest points (n, 3)) at the end of the way down."""
+    import igl
+
+    pose = start
+    for _ in range(ICP_ROUNDS):
         q = np.ascontiguousarray(pose.points(p))
         _, face, foot = igl.point_mesh_squared_distance(q, bone.vertices, bone.faces)
         m = normal[np.asarray(face).reshape(-1)]
@@ -150,11 +200,8 @@ def surface_points(
             break
     q = np.ascontiguousarray(pose.points(p))
     d2, face, foot = igl.point_mesh_squared_distance(q, bone.vertices, bone.faces)
-    residual = np.sqrt(np.asarray(d2).reshape(-1))
-    progress(1.0, "surface registered")
-    return Registration(
-        pose, "surface", float(np.sqrt(np.mean(residual**2))), residual, np.asarray(foot),
-        normal[np.asarray(face).reshape(-1)], (),
+    return (
+        pose, np.sqrt(np.asarray(d2).reshape(-1)), np.asarray(face).reshape(-1), np.asarray(foot)
     )  # fmt: skip
 
 
