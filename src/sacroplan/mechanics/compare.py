@@ -154,10 +154,7 @@ def compare(
     whose parts hang in the air or cannot be meshed gets that as its ``why_not``.
     """
     axes = inp.axes
-    endplate = (
-        axes.to_local(np.asarray(inp.l4_superior[0])),
-        unit(np.asarray(inp.l4_superior[1])) @ axes.axes,
-    )
+    endplate = inp.endplate
     case = next(c for c in core_cases(endplate[1], inp.body_mass_kg) if c.name == CASE)
     calibration = inp.calibration or calibrate(inp.volume)
     inp = replace(inp, calibration=calibration)

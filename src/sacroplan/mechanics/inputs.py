@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sacroplan.geometry.frames import AxisFrame, FloatArray
+import numpy as np
+
+from sacroplan.geometry.frames import AxisFrame, FloatArray, unit
 from sacroplan.geometry.surface import Surface
 from sacroplan.geometry.volume import Volume
 from sacroplan.imaging.calibration import Calibration
@@ -81,3 +83,9 @@ class MechanicsInput:
     porous_material: Mapping[str, PorousMaterial] = field(default_factory=dict)
     landmarks: Mapping[str, FloatArray] = field(default_factory=dict)
     options: MechanicsOptions = field(default_factory=MechanicsOptions)
+
+    @property
+    def endplate(self) -> tuple[FloatArray, FloatArray]:
+        """(point (3,), cranial unit normal (3,)) of L4's superior endplate in the local frame."""
+        point, normal = self.l4_superior
+        return self.axes.to_local(np.asarray(point)), unit(np.asarray(normal)) @ self.axes.axes

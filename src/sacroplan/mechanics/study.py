@@ -8,7 +8,7 @@ import numpy as np
 
 from sacroplan import evidence
 from sacroplan.errors import Doubt, MechanicsError
-from sacroplan.geometry.frames import FloatArray, same_frame, unit
+from sacroplan.geometry.frames import FloatArray, same_frame
 from sacroplan.imaging.calibration import Calibration, calibrate
 from sacroplan.mechanics.cases import solve_elsewhere, solve_held
 from sacroplan.mechanics.catalogue import (
@@ -245,10 +245,7 @@ def evaluate(inp: MechanicsInput, progress: Progress = silent) -> MechanicsResul
     options = inp.options
     axes = inp.axes
     strengths = Strengths(porosity_of(options), inp.porous_material)
-    endplate = (
-        axes.to_local(np.asarray(inp.l4_superior[0])),
-        unit(np.asarray(inp.l4_superior[1])) @ axes.axes,
-    )
+    endplate = inp.endplate
     calibration = inp.calibration or calibrate(inp.volume)
     cases = core_cases(endplate[1], inp.body_mass_kg)
     habitual = tuple(c for c in cases if c.name in HABITUAL_CASES)
